@@ -1,0 +1,123 @@
+"""Every bound in taskq, with its reason. Units are in the names.
+
+A bound that a peer can run into is told to it in the broker's greeting, or named in the refusal.
+"""
+
+from typing import Final
+
+# -- the wire ---------------------------------------------------------------------------------
+
+FRAME_HEADER_BYTES: Final = 4
+# Before a peer has said who it is, it may cost us next to nothing.
+FRAME_BYTES_MAX_BEFORE_HELLO: Final = 4 * 1024
+# Large enough for a batch of ordinary jobs, small enough that one frame is decoded in milliseconds.
+FRAME_BYTES_MAX: Final = 16 * 1024 * 1024
+# A payload larger than this belongs in a file or an object store, with its address in the job.
+PAYLOAD_BYTES_MAX: Final = 1024 * 1024
+# Jobs, acks, ids in one message: bounds the time one message can keep the broker from the others.
+BATCH_MAX: Final = 2_000
+# What one frame may carry is split by the sender at this size, so that no frame nears its bound.
+BATCH_BYTES_TARGET: Final = 1024 * 1024
+# Names of tasks, queues, namespaces: they are shown to people and are keys of dicts.
+NAME_CHARS_MAX: Final = 200
+# Texts for people: reasons, refusals, progress.
+TEXT_CHARS_MAX: Final = 2_000
+# An exception's traceback; the middle is cut beyond this.
+TRACEBACK_CHARS_MAX: Final = 32_000
+TASKS_PER_WORKER_MAX: Final = 5_000
+QUEUES_PER_WORKER_MAX: Final = 200
+EXECUTORS_PER_WORKER_MAX: Final = 8
+CHILDREN_PER_SUPERVISOR_MAX: Final = 1_000
+FEATURES_MAX: Final = 64
+# `ext` of a job: rare things (trace context, meta); not a second payload.
+EXT_ITEMS_MAX: Final = 16
+EXT_BYTES_MAX: Final = 4 * 1024
+
+# -- peers ------------------------------------------------------------------------------------
+
+# A stranger gets this long to say hello.
+HELLO_TIMEOUT_MS: Final = 10_000
+# Every peer speaks at least this often; silence for SILENT_BEATS of them means it is gone.
+BEAT_MS: Final = 5_000
+SILENT_BEATS: Final = 2
+# How often a supervisor vouches for its children, and how long the broker waits for its word
+# about a child whose connection closed.
+VOUCH_EVERY_MS: Final = 400
+VOUCH_WAIT_MS: Final = 1_000
+# After a broker restart, running jobs wait this long for their workers to come back.
+RESUME_GRACE_MS: Final = 2_000
+CONNECTIONS_MAX: Final = 20_000
+# Connections that have not said hello: at most this many at once, so that strangers who say
+# nothing cannot use up the descriptors of those who work.
+STRANGERS_MAX: Final = 1_000
+# A peer that does not read: above the first it gets no more deliveries, and is closed when it
+# has not drained within the time, or at once above the second.
+PEER_BUFFER_BYTES: Final = 1024 * 1024
+PEER_BUFFER_BYTES_HARD: Final = 64 * 1024 * 1024
+PEER_UNREAD_MS: Final = 10_000
+# Commands read but not yet decided; beyond it the sockets are not read and TCP pushes back.
+INBOX_BYTES_MAX: Final = 32 * 1024 * 1024
+# Reconnects: full jitter between zero and the step; the step doubles up to the maximum.
+RECONNECT_FIRST_MS: Final = 50
+RECONNECT_MAX_EARLY_MS: Final = 500  # in the first minute, so that a restarted broker gets its workers back
+RECONNECT_EARLY_FOR_MS: Final = 60_000
+RECONNECT_MAX_MS: Final = 5_000
+CONNECT_TIMEOUT_MS: Final = 5_000
+CONFIRM_TIMEOUT_MS: Final = 30_000
+# Submissions a client keeps for sending again; beyond it `submit` waits.
+UNCONFIRMED_JOBS_MAX: Final = 100_000
+
+# -- jobs -------------------------------------------------------------------------------------
+
+ATTEMPTS_MAX: Final = 100
+# A crash says less about the job than a failure does (deploys and spot instances kill workers
+# too), so crashes are counted apart; but a job that kills every worker must stop somewhere.
+CRASHES_MAX: Final = 5
+CRASH_BACKOFF_BASE_MS: Final = 1_000
+CRASH_BACKOFF_MAX_MS: Final = 60_000
+# The horizon of every delay, expiry and retention: ten years.
+HORIZON_MS: Final = 10 * 365 * 24 * 3600 * 1000
+# The worker ends a timed-out attempt itself; the broker steps in this much later.
+TIMEOUT_BACKSTOP_MS: Final = 5_000
+PRIORITY_MAX: Final = 100
+
+# -- what is kept -----------------------------------------------------------------------------
+
+KEEP_RESULT_MS: Final = 3_600_000
+OUTCOME_BYTES_BUDGET: Final = 256 * 1024 * 1024
+# What keeping one outcome costs beside its result: the job, its id, its place in the tables.
+OUTCOME_OVERHEAD_BYTES: Final = 400
+KEEP_DEAD_MS: Final = 7 * 24 * 3600 * 1000
+# Submit sequences are remembered per session, so that a submission repeated after its outcome
+# was forgotten is still recognised.
+SESSIONS_MAX: Final = 100_000
+SESSION_KEEP_MS: Final = 24 * 3600 * 1000
+# Refused submissions that a session has not yet been seen to know about.
+SESSION_REFUSED_MAX: Final = 10_000
+WATCHED_PER_PEER_MAX: Final = 1_000_000
+# Distinct terms (task, queue, options) shared between jobs before the table starts again.
+TERMS_CACHE_MAX: Final = 10_000
+
+# -- the journal ------------------------------------------------------------------------------
+
+# Old batches are written again when the journal is more than twice its live bytes plus this.
+COMPACT_SLACK_BYTES: Final = 64 * 1024 * 1024
+# Live things written again in one turn: bounds what compaction adds to a turn.
+COMPACT_SLICE: Final = 500
+# A commit takes what has been decided up to this size; the rest waits for the next one.
+COMMIT_BYTES_MAX: Final = 64 * 1024 * 1024
+# Below this free space submissions are refused; outcomes are still recorded.
+DISK_RESERVE_BYTES: Final = 64 * 1024 * 1024
+JOURNAL_LOCK_WAIT_MS: Final = 5_000
+WAL_BYTES_MAX: Final = 64 * 1024 * 1024
+
+# -- workers ----------------------------------------------------------------------------------
+
+SLOTS_MAX: Final = 100_000
+GRACE_MS: Final = 30_000
+CHILD_BACKOFF_FIRST_MS: Final = 100
+CHILD_BACKOFF_MAX_MS: Final = 30_000
+
+# -- payloads (users' arguments and results) ----------------------------------------------------
+
+PAYLOAD_DEPTH_MAX: Final = 64

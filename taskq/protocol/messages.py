@@ -1,0 +1,529 @@
+"""Every message of the protocol, one typed struct each. What they mean is in PROTOCOL.md.
+
+A message is one MessagePack array whose first element is its number. Messages grow by appending
+fields that have defaults; a reader ignores elements that it does not know.
+"""
+
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct
+
+from taskq import limits
+
+VERSION: Final = 1
+
+# What a payload's `flags` may say; a reader that does not know a set bit must not guess.
+COMPRESSED: Final = 1
+ENCRYPTED: Final = 2
+BLOB: Final = 4
+
+# Terms.durability, weakest last: on disk, with the system, in the broker's memory only.
+FSYNC: Final = 0
+OS: Final = 1
+MEMORY: Final = 2
+
+Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Name = Annotated[str, Meta(min_length=1, max_length=limits.NAME_CHARS_MAX)]
+Text = Annotated[str, Meta(max_length=limits.TEXT_CHARS_MAX)]
+Payload = Annotated[bytes, Meta(max_length=limits.FRAME_BYTES_MAX)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Millis = Annotated[int, Meta(ge=0, le=limits.HORIZON_MS)]
+Wall = Annotated[int, Meta(ge=0, le=2**53)]
+Ids = Annotated[list[Id], Meta(max_length=limits.BATCH_MAX)]
+Features = Annotated[list[Name], Meta(max_length=limits.FEATURES_MAX)]
+Ext = Annotated[dict[Name, bytes], Meta(max_length=limits.EXT_ITEMS_MAX)]
+
+Role = Literal["producer", "worker", "supervisor", "viewer", "operator", "admin"]
+Durability = Literal[0, 1, 2]
+# How an attempt that did not succeed ended. `failed` and `timed_out` count as failures,
+# `crashed` as a crash; `returned` (never started, or handed back) and `snoozed` count as nothing;
+# `discarded` and `rejected` are final; `cancelled` answers a Revoke.
+Ending = Literal[
+    "failed", "timed_out", "crashed", "returned", "snoozed", "discarded", "rejected", "cancelled"
+]
+OutcomeState = Literal["succeeded", "cancelled", "expired", "dead"]
+JobStateName = Literal[
+    "scheduled", "blocked", "ready", "running", "succeeded", "cancelled", "expired", "dead"
+]
+
+
+class Part(Struct, array_like=True, gc=False, frozen=True):
+    """A struct inside a message. `gc=False`: they never form cycles, and there are many."""
+
+
+# -- parts ------------------------------------------------------------------------------------
+
+
+class RetryTerms(Part):
+    """Wait before attempt n+1: base * factor**(n-1) up to the maximum; with jitter, a uniform part of it."""
+
+    max_attempts: Annotated[int, Meta(ge=1, le=limits.ATTEMPTS_MAX)] = 1
+    base_ms: Millis = 1_000
+    factor: Annotated[float, Meta(ge=1.0, le=100.0)] = 2.0
+    max_delay_ms: Millis = 300_000
+    jitter: bool = True
+    max_crashes: Annotated[int, Meta(ge=0, le=limits.ATTEMPTS_MAX)] = limits.CRASHES_MAX
+
+
+class Terms(Part):
+    """What a job shares with its siblings: which task, where, when and how often."""
+
+    task: Name
+    queue: Name = "default"
+    priority: Annotated[int, Meta(ge=-limits.PRIORITY_MAX, le=limits.PRIORITY_MAX)] = 0
+    delay_ms: Millis = 0
+    at_ms: Wall = 0
+    expires_ms: Millis = 0
+    timeout_ms: Millis = 0
+    keep_ms: Millis = limits.KEEP_RESULT_MS
+    durability: Durability = FSYNC
+    retry: RetryTerms = RetryTerms()
+
+
+class JobSpec(Part):
+    """One job as it is submitted. `terms` is an index into the message's list of terms."""
+
+    id: Id
+    terms: Annotated[int, Meta(ge=0, lt=limits.BATCH_MAX)]
+    payload: Payload
+    flags: Annotated[int, Meta(ge=0, le=255)] = 0
+    ext: Ext | None = None
+
+
+class Verdict(Part):
+    """What became of one submitted job, where that is not simply `accepted`."""
+
+    seq: Count
+    code: Name
+    text: Text = ""
+    id: bytes = b""
+
+
+class Delivery(Part):
+    """One attempt of a job, given to a worker. `terms` is an index into the message's terms."""
+
+    id: Id
+    lease: Number
+    attempt: Count
+    terms: Annotated[int, Meta(ge=0, lt=limits.BATCH_MAX)]
+    payload: Payload
+    flags: Annotated[int, Meta(ge=0, le=255)] = 0
+    ext: Ext | None = None
+
+
+class Fault(Part):
+    """An exception as text."""
+
+    type: Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)]
+    message: Text = ""
+    traceback: Annotated[str, Meta(max_length=limits.TRACEBACK_CHARS_MAX)] = ""
+
+
+class Success(Part):
+    """An attempt that succeeded, with its result."""
+
+    id: Id
+    lease: Number
+    result: Payload = b""
+    flags: Annotated[int, Meta(ge=0, le=255)] = 0
+
+
+class Failure(Part):
+    """An attempt that did not. `after_ms` overrides the backoff; -1 leaves it to the terms."""
+
+    id: Id
+    lease: Number
+    ending: Ending
+    fault: Fault | None = None
+    final: bool = False
+    after_ms: Annotated[int, Meta(ge=-1, le=limits.HORIZON_MS)] = -1
+
+
+class Held(Part):
+    """The fencing token: a job and the right to one attempt of it."""
+
+    id: Id
+    lease: Number
+
+
+class Reported(Part):
+    """What became of one reported attempt, where that is not simply `recorded`."""
+
+    lease: Number
+    code: Literal["duplicate", "stale"]
+
+
+class Stop(Part):
+    """An attempt that its worker should stop."""
+
+    id: Id
+    lease: Number
+    reason: Text = ""
+
+
+class Outcome(Part):
+    """How a job ended, for those who wait for it."""
+
+    id: Id
+    state: OutcomeState | Literal["unknown"]
+    result: Payload = b""
+    flags: Annotated[int, Meta(ge=0, le=255)] = 0
+    ending: Ending | Literal[""] = ""
+    fault: Fault | None = None
+    attempts: Count = 0
+    reason: Text = ""
+
+
+class Receipt(Part):
+    """The answer to one cancel."""
+
+    id: Id
+    code: Literal["cancelled", "finished", "unknown"]
+
+
+class ProgressItem(Part):
+    """How far an attempt has come."""
+
+    id: Id
+    lease: Number
+    done: Count
+    total: Count = 0
+    text: Text = ""
+
+
+class Extension(Part):
+    """More time for a running attempt, from now."""
+
+    id: Id
+    lease: Number
+    timeout_ms: Millis
+
+
+class ChildExit(Part):
+    """A supervised process that ended: its exit code, or minus the signal that killed it."""
+
+    session: Id
+    status: Annotated[int, Meta(ge=-256, le=256)]
+    text: Text = ""
+
+
+class QueueReport(Part):
+    name: str
+    ready: int
+    running: int
+    scheduled: int
+    dead: int
+    oldest_ms: int
+    workers: int
+
+
+class WorkerReport(Part):
+    session: bytes
+    name: str
+    queues: list[str]
+    slots: int
+    running: int
+    beat_ms: int
+    connected: bool
+
+
+# -- messages ---------------------------------------------------------------------------------
+
+
+class Message(Struct, array_like=True, gc=False, frozen=True):
+    """The base of what stands in a frame."""
+
+
+class Greeting(Message, tag=1):
+    """broker: the first frame of every connection."""
+
+    version_min: Count
+    version_max: Count
+    nonce: Annotated[bytes, Meta(min_length=16, max_length=64)]
+    cluster: Id
+    epoch: Count
+    partitions: Count
+    frame_bytes_max: Count
+    payload_bytes_max: Count
+    batch_max: Count
+    beat_ms: Count
+    auth: bool
+    features: Features = []
+
+
+class Hello(Message, tag=2):
+    """peer: who I am. `proof` is HMAC-SHA256 over nonce, role and version, keyed by the token."""
+
+    version: Count
+    session: Id
+    role: Role
+    name: Text = ""
+    namespace: Name = "default"
+    features: Features = []
+    token_id: Text = ""
+    proof: Annotated[bytes, Meta(max_length=64)] = b""
+
+
+class Welcome(Message, tag=3):
+    """broker: come in. `next_seq` is the first submit sequence of this session not yet decided."""
+
+    version: Count
+    wall_ms: Wall
+    next_seq: Count = 0
+    features: Features = []
+
+
+class Goodbye(Message, tag=4):
+    """either: I am closing this connection on purpose, and why."""
+
+    code: Name
+    text: Text = ""
+
+
+class Refusal(Message, tag=5):
+    """broker: no. `request` names the command it answers; 0 means the connection, which closes."""
+
+    request: Count
+    code: Name
+    text: Text = ""
+
+
+class Ping(Message, tag=6):
+    """either: are you there?"""
+
+    token: Count = 0
+
+
+class Pong(Message, tag=7):
+    """either: I am."""
+
+    token: Count = 0
+
+
+class Unsupported(Message, tag=8):
+    """either: I do not know that message; the connection stays."""
+
+    number: int
+
+
+class Moved(Message, tag=9):
+    """broker: another broker owns this partition; ask there."""
+
+    partition: Count
+    epoch: Count
+    address: Text
+
+
+class Submit(Message, tag=10):
+    """producer: jobs, numbered first, first+1, ... in this session; all below `settled` are known decided."""
+
+    first: Count
+    terms: Annotated[list[Terms], Meta(max_length=limits.BATCH_MAX)]
+    jobs: Annotated[list[JobSpec], Meta(max_length=limits.BATCH_MAX)]
+    settled: Count = 0
+
+
+class Confirm(Message, tag=11):
+    """broker: jobs first .. first+count-1 are decided: durable, but for those with a verdict."""
+
+    first: Count
+    count: Count
+    verdicts: Annotated[list[Verdict], Meta(max_length=limits.BATCH_MAX)] = []
+
+
+class Watch(Message, tag=12):
+    """producer: tell me the outcomes of these jobs, now or when they end."""
+
+    ids: Ids
+
+
+class Unwatch(Message, tag=13):
+    """producer: no longer."""
+
+    ids: Ids
+
+
+class Outcomes(Message, tag=14):
+    """broker: how watched jobs ended."""
+
+    items: Annotated[list[Outcome], Meta(max_length=limits.BATCH_MAX)]
+
+
+class Cancel(Message, tag=15):
+    """producer: these jobs must not complete."""
+
+    request: Count
+    ids: Ids
+    reason: Text = ""
+
+
+class Receipts(Message, tag=16):
+    """broker: what became of a Cancel."""
+
+    request: Count
+    items: Annotated[list[Receipt], Meta(max_length=limits.BATCH_MAX)]
+
+
+class Inspect(Message, tag=17):
+    """producer: what is known of this job?"""
+
+    request: Count
+    id: Id
+
+
+class JobReport(Message, tag=18):
+    """broker: what is known of a job. Wall times in ms since 1970, 0 where there is none."""
+
+    request: Count
+    id: Id
+    task: str
+    queue: str
+    state: JobStateName
+    attempts: Count = 0
+    failures: Count = 0
+    crashes: Count = 0
+    max_attempts: Count = 1
+    submitted_ms: Wall = 0
+    due_ms: Wall = 0
+    started_ms: Wall = 0
+    finished_ms: Wall = 0
+    worker: str = ""
+    fault: Fault | None = None
+    reason: str = ""
+    progress: ProgressItem | None = None
+    why: str = ""
+
+
+class Status(Message, tag=19):
+    """any: how is the broker?"""
+
+    request: Count
+
+
+class StatusReport(Message, tag=20):
+    """broker: counts and rates, queue by queue and worker by worker."""
+
+    request: Count
+    version: str
+    wall_ms: Wall
+    uptime_ms: Count
+    epoch: Count
+    journal: str
+    journal_bytes: Count
+    counts: dict[str, int]
+    queues: list[QueueReport]
+    workers: list[WorkerReport]
+    connections: Count = 0
+    warnings: list[str] = []
+
+
+class Announce(Message, tag=30):
+    """worker: what I run. `slots` is the absolute capacity of each executor; a later Announce replaces."""
+
+    tasks: Annotated[dict[Name, Name], Meta(max_length=limits.TASKS_PER_WORKER_MAX)]
+    queues: Annotated[list[Name], Meta(max_length=limits.QUEUES_PER_WORKER_MAX)]
+    slots: Annotated[
+        dict[Name, Annotated[int, Meta(ge=0, le=limits.SLOTS_MAX)]],
+        Meta(max_length=limits.EXECUTORS_PER_WORKER_MAX),
+    ]
+    labels: Annotated[dict[Name, Text], Meta(max_length=limits.EXT_ITEMS_MAX)] = {}
+
+
+class Deliver(Message, tag=31):
+    """broker: run these."""
+
+    terms: Annotated[list[Terms], Meta(max_length=limits.BATCH_MAX)]
+    jobs: Annotated[list[Delivery], Meta(max_length=limits.BATCH_MAX)]
+
+
+class Ack(Message, tag=32):
+    """worker: these succeeded. `seq` numbers the session's reports (Ack and Nack) from 1."""
+
+    seq: Count
+    items: Annotated[list[Success], Meta(max_length=limits.BATCH_MAX)]
+
+
+class Nack(Message, tag=33):
+    """worker: these did not."""
+
+    seq: Count
+    items: Annotated[list[Failure], Meta(max_length=limits.BATCH_MAX)]
+
+
+class Acked(Message, tag=34):
+    """broker: report `seq` and all before it are recorded, but for those named."""
+
+    seq: Count
+    items: Annotated[list[Reported], Meta(max_length=limits.BATCH_MAX)] = []
+
+
+class Revoke(Message, tag=35):
+    """broker: stop these attempts; answer each with a report."""
+
+    items: Annotated[list[Stop], Meta(max_length=limits.BATCH_MAX)]
+
+
+class Extend(Message, tag=36):
+    """worker: these attempts need more time."""
+
+    items: Annotated[list[Extension], Meta(max_length=limits.BATCH_MAX)]
+
+
+class Progress(Message, tag=37):
+    """worker: how far these attempts are. Kept in memory, latest only."""
+
+    items: Annotated[list[ProgressItem], Meta(max_length=limits.BATCH_MAX)]
+
+
+class Resume(Message, tag=38):
+    """worker: after each hello, all that I still hold, in parts of at most BATCH_MAX; `last` ends it."""
+
+    items: Annotated[list[Held], Meta(max_length=limits.BATCH_MAX)]
+    last: bool = True
+
+
+class Resumed(Message, tag=39):
+    """broker: of what you hold, these are no longer yours: stop them."""
+
+    gone: Annotated[list[Stop], Meta(max_length=limits.BATCH_MAX)]
+
+
+class Drain(Message, tag=40):
+    """worker: give me nothing more."""
+
+
+class Vouch(Message, tag=50):
+    """supervisor: these sessions are processes of mine, and alive."""
+
+    sessions: Annotated[list[Id], Meta(max_length=limits.CHILDREN_PER_SUPERVISOR_MAX)]
+
+
+class Exited(Message, tag=51):
+    """supervisor: these sessions' processes have ended."""
+
+    children: Annotated[list[ChildExit], Meta(max_length=limits.CHILDREN_PER_SUPERVISOR_MAX)]
+
+
+FromProducer = Submit | Watch | Unwatch | Cancel | Inspect | Status
+FromWorker = Announce | Ack | Nack | Extend | Progress | Resume | Drain
+FromSupervisor = Vouch | Exited
+# What the core hears of a peer that has said hello.
+Command = FromProducer | FromWorker | FromSupervisor | Ping
+# What a peer hears of the broker once it is welcome.
+Reply = (
+    Confirm
+    | Outcomes
+    | Receipts
+    | JobReport
+    | StatusReport
+    | Deliver
+    | Acked
+    | Revoke
+    | Resumed
+    | Refusal
+    | Moved
+    | Pong
+)
+ToBroker = Hello | Command | Pong | Goodbye | Unsupported
+FromBroker = Greeting | Welcome | Reply | Ping | Goodbye | Unsupported
