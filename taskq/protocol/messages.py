@@ -55,7 +55,7 @@ class Part(Struct, array_like=True, gc=False, frozen=True):
 # -- parts ------------------------------------------------------------------------------------
 
 
-class RetryTerms(Part):
+class RetryTerms(Part, frozen=True):
     """Wait before attempt n+1: base * factor**(n-1) up to the maximum; with jitter, a uniform part of it."""
 
     max_attempts: Annotated[int, Meta(ge=1, le=limits.ATTEMPTS_MAX)] = 1
@@ -66,7 +66,7 @@ class RetryTerms(Part):
     max_crashes: Annotated[int, Meta(ge=0, le=limits.ATTEMPTS_MAX)] = limits.CRASHES_MAX
 
 
-class Terms(Part):
+class Terms(Part, frozen=True):
     """What a job shares with its siblings: which task, where, when and how often."""
 
     task: Name
@@ -81,7 +81,7 @@ class Terms(Part):
     retry: RetryTerms = RetryTerms()
 
 
-class JobSpec(Part):
+class JobSpec(Part, frozen=True):
     """One job as it is submitted. `terms` is an index into the message's list of terms."""
 
     id: Id
@@ -91,7 +91,7 @@ class JobSpec(Part):
     ext: Ext | None = None
 
 
-class Verdict(Part):
+class Verdict(Part, frozen=True):
     """What became of one submitted job, where that is not simply `accepted`."""
 
     seq: Count
@@ -100,7 +100,7 @@ class Verdict(Part):
     id: bytes = b""
 
 
-class Delivery(Part):
+class Delivery(Part, frozen=True):
     """One attempt of a job, given to a worker. `terms` is an index into the message's terms."""
 
     id: Id
@@ -112,7 +112,7 @@ class Delivery(Part):
     ext: Ext | None = None
 
 
-class Fault(Part):
+class Fault(Part, frozen=True):
     """An exception as text."""
 
     type: Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)]
@@ -120,7 +120,7 @@ class Fault(Part):
     traceback: Annotated[str, Meta(max_length=limits.TRACEBACK_CHARS_MAX)] = ""
 
 
-class Success(Part):
+class Success(Part, frozen=True):
     """An attempt that succeeded, with its result."""
 
     id: Id
@@ -129,7 +129,7 @@ class Success(Part):
     flags: Annotated[int, Meta(ge=0, le=255)] = 0
 
 
-class Failure(Part):
+class Failure(Part, frozen=True):
     """An attempt that did not. `after_ms` overrides the backoff; -1 leaves it to the terms."""
 
     id: Id
@@ -140,21 +140,21 @@ class Failure(Part):
     after_ms: Annotated[int, Meta(ge=-1, le=limits.HORIZON_MS)] = -1
 
 
-class Held(Part):
+class Held(Part, frozen=True):
     """The fencing token: a job and the right to one attempt of it."""
 
     id: Id
     lease: Number
 
 
-class Reported(Part):
+class Reported(Part, frozen=True):
     """What became of one reported attempt, where that is not simply `recorded`."""
 
     lease: Number
     code: Literal["duplicate", "stale"]
 
 
-class Stop(Part):
+class Stop(Part, frozen=True):
     """An attempt that its worker should stop."""
 
     id: Id
@@ -162,7 +162,7 @@ class Stop(Part):
     reason: Text = ""
 
 
-class Outcome(Part):
+class Outcome(Part, frozen=True):
     """How a job ended, for those who wait for it."""
 
     id: Id
@@ -175,14 +175,14 @@ class Outcome(Part):
     reason: Text = ""
 
 
-class Receipt(Part):
+class Receipt(Part, frozen=True):
     """The answer to one cancel."""
 
     id: Id
     code: Literal["cancelled", "finished", "unknown"]
 
 
-class ProgressItem(Part):
+class ProgressItem(Part, frozen=True):
     """How far an attempt has come."""
 
     id: Id
@@ -192,7 +192,7 @@ class ProgressItem(Part):
     text: Text = ""
 
 
-class Extension(Part):
+class Extension(Part, frozen=True):
     """More time for a running attempt, from now."""
 
     id: Id
@@ -200,7 +200,7 @@ class Extension(Part):
     timeout_ms: Millis
 
 
-class ChildExit(Part):
+class ChildExit(Part, frozen=True):
     """A supervised process that ended: its exit code, or minus the signal that killed it."""
 
     session: Id
@@ -208,7 +208,7 @@ class ChildExit(Part):
     text: Text = ""
 
 
-class QueueReport(Part):
+class QueueReport(Part, frozen=True):
     name: str
     ready: int
     running: int
@@ -218,7 +218,7 @@ class QueueReport(Part):
     workers: int
 
 
-class WorkerReport(Part):
+class WorkerReport(Part, frozen=True):
     session: bytes
     name: str
     queues: list[str]
@@ -235,7 +235,7 @@ class Message(Struct, array_like=True, gc=False, frozen=True):
     """The base of what stands in a frame."""
 
 
-class Greeting(Message, tag=1):
+class Greeting(Message, frozen=True, tag=1):
     """broker: the first frame of every connection."""
 
     version_min: Count
@@ -252,7 +252,7 @@ class Greeting(Message, tag=1):
     features: Features = []
 
 
-class Hello(Message, tag=2):
+class Hello(Message, frozen=True, tag=2):
     """peer: who I am. `proof` is HMAC-SHA256 over nonce, role and version, keyed by the token."""
 
     version: Count
@@ -265,7 +265,7 @@ class Hello(Message, tag=2):
     proof: Annotated[bytes, Meta(max_length=64)] = b""
 
 
-class Welcome(Message, tag=3):
+class Welcome(Message, frozen=True, tag=3):
     """broker: come in. `next_seq` is the first submit sequence of this session not yet decided."""
 
     version: Count
@@ -274,14 +274,14 @@ class Welcome(Message, tag=3):
     features: Features = []
 
 
-class Goodbye(Message, tag=4):
+class Goodbye(Message, frozen=True, tag=4):
     """either: I am closing this connection on purpose, and why."""
 
     code: Name
     text: Text = ""
 
 
-class Refusal(Message, tag=5):
+class Refusal(Message, frozen=True, tag=5):
     """broker: no. `request` names the command it answers; 0 means the connection, which closes."""
 
     request: Count
@@ -289,25 +289,25 @@ class Refusal(Message, tag=5):
     text: Text = ""
 
 
-class Ping(Message, tag=6):
+class Ping(Message, frozen=True, tag=6):
     """either: are you there?"""
 
     token: Count = 0
 
 
-class Pong(Message, tag=7):
+class Pong(Message, frozen=True, tag=7):
     """either: I am."""
 
     token: Count = 0
 
 
-class Unsupported(Message, tag=8):
+class Unsupported(Message, frozen=True, tag=8):
     """either: I do not know that message; the connection stays."""
 
     number: int
 
 
-class Moved(Message, tag=9):
+class Moved(Message, frozen=True, tag=9):
     """broker: another broker owns this partition; ask there."""
 
     partition: Count
@@ -315,7 +315,7 @@ class Moved(Message, tag=9):
     address: Text
 
 
-class Submit(Message, tag=10):
+class Submit(Message, frozen=True, tag=10):
     """producer: jobs, numbered first, first+1, ... in this session; all below `settled` are known decided."""
 
     first: Count
@@ -324,7 +324,7 @@ class Submit(Message, tag=10):
     settled: Count = 0
 
 
-class Confirm(Message, tag=11):
+class Confirm(Message, frozen=True, tag=11):
     """broker: jobs first .. first+count-1 are decided: durable, but for those with a verdict."""
 
     first: Count
@@ -332,25 +332,25 @@ class Confirm(Message, tag=11):
     verdicts: Annotated[list[Verdict], Meta(max_length=limits.BATCH_MAX)] = []
 
 
-class Watch(Message, tag=12):
+class Watch(Message, frozen=True, tag=12):
     """producer: tell me the outcomes of these jobs, now or when they end."""
 
     ids: Ids
 
 
-class Unwatch(Message, tag=13):
+class Unwatch(Message, frozen=True, tag=13):
     """producer: no longer."""
 
     ids: Ids
 
 
-class Outcomes(Message, tag=14):
+class Outcomes(Message, frozen=True, tag=14):
     """broker: how watched jobs ended."""
 
     items: Annotated[list[Outcome], Meta(max_length=limits.BATCH_MAX)]
 
 
-class Cancel(Message, tag=15):
+class Cancel(Message, frozen=True, tag=15):
     """producer: these jobs must not complete."""
 
     request: Count
@@ -358,21 +358,21 @@ class Cancel(Message, tag=15):
     reason: Text = ""
 
 
-class Receipts(Message, tag=16):
+class Receipts(Message, frozen=True, tag=16):
     """broker: what became of a Cancel."""
 
     request: Count
     items: Annotated[list[Receipt], Meta(max_length=limits.BATCH_MAX)]
 
 
-class Inspect(Message, tag=17):
+class Inspect(Message, frozen=True, tag=17):
     """producer: what is known of this job?"""
 
     request: Count
     id: Id
 
 
-class JobReport(Message, tag=18):
+class JobReport(Message, frozen=True, tag=18):
     """broker: what is known of a job. Wall times in ms since 1970, 0 where there is none."""
 
     request: Count
@@ -395,13 +395,13 @@ class JobReport(Message, tag=18):
     why: str = ""
 
 
-class Status(Message, tag=19):
+class Status(Message, frozen=True, tag=19):
     """any: how is the broker?"""
 
     request: Count
 
 
-class StatusReport(Message, tag=20):
+class StatusReport(Message, frozen=True, tag=20):
     """broker: counts and rates, queue by queue and worker by worker."""
 
     request: Count
@@ -418,7 +418,7 @@ class StatusReport(Message, tag=20):
     warnings: list[str] = []
 
 
-class Announce(Message, tag=30):
+class Announce(Message, frozen=True, tag=30):
     """worker: what I run. `slots` is the absolute capacity of each executor; a later Announce replaces."""
 
     tasks: Annotated[dict[Name, Name], Meta(max_length=limits.TASKS_PER_WORKER_MAX)]
@@ -430,76 +430,76 @@ class Announce(Message, tag=30):
     labels: Annotated[dict[Name, Text], Meta(max_length=limits.EXT_ITEMS_MAX)] = {}
 
 
-class Deliver(Message, tag=31):
+class Deliver(Message, frozen=True, tag=31):
     """broker: run these."""
 
     terms: Annotated[list[Terms], Meta(max_length=limits.BATCH_MAX)]
     jobs: Annotated[list[Delivery], Meta(max_length=limits.BATCH_MAX)]
 
 
-class Ack(Message, tag=32):
+class Ack(Message, frozen=True, tag=32):
     """worker: these succeeded. `seq` numbers the session's reports (Ack and Nack) from 1."""
 
     seq: Count
     items: Annotated[list[Success], Meta(max_length=limits.BATCH_MAX)]
 
 
-class Nack(Message, tag=33):
+class Nack(Message, frozen=True, tag=33):
     """worker: these did not."""
 
     seq: Count
     items: Annotated[list[Failure], Meta(max_length=limits.BATCH_MAX)]
 
 
-class Acked(Message, tag=34):
+class Acked(Message, frozen=True, tag=34):
     """broker: report `seq` and all before it are recorded, but for those named."""
 
     seq: Count
     items: Annotated[list[Reported], Meta(max_length=limits.BATCH_MAX)] = []
 
 
-class Revoke(Message, tag=35):
+class Revoke(Message, frozen=True, tag=35):
     """broker: stop these attempts; answer each with a report."""
 
     items: Annotated[list[Stop], Meta(max_length=limits.BATCH_MAX)]
 
 
-class Extend(Message, tag=36):
+class Extend(Message, frozen=True, tag=36):
     """worker: these attempts need more time."""
 
     items: Annotated[list[Extension], Meta(max_length=limits.BATCH_MAX)]
 
 
-class Progress(Message, tag=37):
+class Progress(Message, frozen=True, tag=37):
     """worker: how far these attempts are. Kept in memory, latest only."""
 
     items: Annotated[list[ProgressItem], Meta(max_length=limits.BATCH_MAX)]
 
 
-class Resume(Message, tag=38):
+class Resume(Message, frozen=True, tag=38):
     """worker: after each hello, all that I still hold, in parts of at most BATCH_MAX; `last` ends it."""
 
     items: Annotated[list[Held], Meta(max_length=limits.BATCH_MAX)]
     last: bool = True
 
 
-class Resumed(Message, tag=39):
+class Resumed(Message, frozen=True, tag=39):
     """broker: of what you hold, these are no longer yours: stop them."""
 
     gone: Annotated[list[Stop], Meta(max_length=limits.BATCH_MAX)]
 
 
-class Drain(Message, tag=40):
+class Drain(Message, frozen=True, tag=40):
     """worker: give me nothing more."""
 
 
-class Vouch(Message, tag=50):
+class Vouch(Message, frozen=True, tag=50):
     """supervisor: these sessions are processes of mine, and alive."""
 
     sessions: Annotated[list[Id], Meta(max_length=limits.CHILDREN_PER_SUPERVISOR_MAX)]
 
 
-class Exited(Message, tag=51):
+class Exited(Message, frozen=True, tag=51):
     """supervisor: these sessions' processes have ended."""
 
     children: Annotated[list[ChildExit], Meta(max_length=limits.CHILDREN_PER_SUPERVISOR_MAX)]

@@ -1,0 +1,284 @@
+"""Attempts: leases given, kept, ended. `(job, lease)` is the fencing token of all that a worker says."""
+
+from random import Random
+
+from taskq import limits
+from taskq.core import records as r
+from taskq.core.effects import Now
+from taskq.core.endings import Endings
+from taskq.core.job import READY, RUNNING, SCHEDULED, Job
+from taskq.core.ledger import Ledger
+from taskq.core.outbox import Outbox
+from taskq.core.queues import Queues
+from taskq.core.retry import judge
+from taskq.core.timers import Timers
+from taskq.core.workers import Roster, Worker
+from taskq.protocol.messages import (
+    MEMORY,
+    OS,
+    Ack,
+    Extension,
+    Failure,
+    Fault,
+    Held,
+    Nack,
+    Reported,
+    Resumed,
+    Stop,
+    Success,
+)
+
+LEASE_COUNTER_BITS = 40
+
+
+class Attempts:
+    """Everything between a job's being ready and its end."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        queues: Queues,
+        roster: Roster,
+        timers: Timers,
+        endings: Endings,
+        out: Outbox,
+        rng: Random,
+    ) -> None:
+        self._ledger = ledger
+        self._jobs = ledger.state.jobs
+        self._queues = queues
+        self._roster = roster
+        self._timers = timers
+        self._endings = endings
+        self._out = out
+        self._rng = rng
+        self._first_lease = 0
+        self._lease = 0
+        self.turn = 0
+        self.delivered = 0
+        self.redelivered = 0
+        self.failed = 0
+        self.crashed = 0
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Leases of this epoch are larger than all before."""
+        self._first_lease = self._lease = epoch << LEASE_COUNTER_BITS
+
+    # -- ready and delivered ------------------------------------------------------------------
+
+    def ready(self, job: Job) -> None:
+        """A job waits for a worker from now on."""
+        job.turn = self.turn
+        self._queues.put(job)
+
+    def due(self, job: Job) -> None:
+        """A scheduled job's time has come."""
+        job.move(READY)
+        self.ready(job)
+
+    def deliver(self, now: Now) -> None:
+        """Give ready jobs to workers with room, one each in turn."""
+        granted: dict[bytes, tuple[list[Held], list[Held]]] = {}  # durable, and in memory only
+        deliver = self._out.deliver
+        lease = self._lease
+        for slots, job in self._roster.turns():
+            worker = slots.worker
+            lease += 1
+            worker.held[lease] = job
+            grant = granted.get(worker.session)
+            if grant is None:
+                grant = granted[worker.session] = ([], [])
+            terms = job.terms
+            grant[terms.durability == MEMORY].append(Held(job.id, lease))
+            deliver(worker.peer, job, lease)
+            if job.lease:
+                self.redelivered += 1
+            if terms.timeout_ms:
+                self._timers.after(
+                    now.boot_ms + terms.timeout_ms + limits.TIMEOUT_BACKSTOP_MS, "timeout", job.id, lease
+                )
+        self.delivered += lease - self._lease
+        self._lease = lease
+        for session, (durable, fleeting) in granted.items():
+            if durable:
+                self._ledger.deliver(r.Delivered(session, now.wall_ms, durable), OS)
+            if fleeting:
+                self._ledger.deliver(r.Delivered(session, now.wall_ms, fleeting), MEMORY)
+
+    # -- what workers report ------------------------------------------------------------------
+
+    def ack(self, worker: Worker, ack: Ack, now: Now) -> None:
+        """Successes. One counts under any lease that the job has had, while it has no outcome."""
+        if ack.seq <= worker.reported:  # sent again: our answer was lost
+            self._out.acked(worker.peer, worker.reported, [])
+            return
+        counted: dict[bytes, tuple[Job, Success]] = {}
+        odd: list[Reported] = []
+        jobs = self._jobs
+        drop = worker.drop
+        by_task = worker.by_task
+        for success in ack.items:
+            lease = success.lease
+            mine = drop(lease)
+            if mine is not None:
+                slots = by_task.get(mine.terms.task)
+                if slots is not None:
+                    slots.running -= 1
+                    if not slots.in_ring:
+                        slots.pool.offer(slots)
+            job = jobs.get(success.id)
+            if job is None:
+                self._odd_success(success, odd)
+            elif job.lease == lease or self._may_succeed(job, lease):
+                if success.id in counted:
+                    odd.append(Reported(lease, "duplicate"))
+                    continue
+                counted[success.id] = (job, success)
+                if job.lease != lease or mine is None:
+                    self._supersede(job, lease)
+            else:
+                odd.append(Reported(lease, "stale"))
+        self._endings.succeed(counted.values(), now)
+        worker.reported = ack.seq
+        self._out.acked(worker.peer, ack.seq, odd)
+
+    def nack(self, worker: Worker, nack: Nack, now: Now) -> None:
+        """Attempts that did not succeed. Under a stale lease, that changes nothing."""
+        if nack.seq <= worker.reported:
+            self._out.acked(worker.peer, worker.reported, [])
+            return
+        odd: list[Reported] = []
+        for failure in nack.items:
+            self._give_back(worker, failure.lease)
+            job = self._jobs.get(failure.id)
+            if job is not None and job.state is RUNNING and job.lease == failure.lease:
+                self.end(job, failure, now)
+            else:
+                odd.append(Reported(failure.lease, "stale"))
+        worker.reported = nack.seq
+        self._out.acked(worker.peer, nack.seq, odd)
+
+    def end(self, job: Job, failure: Failure, now: Now) -> None:
+        """The running attempt of a job ended in failure: again later, or never."""
+        if failure.ending == "cancelled":
+            self._endings.cancel(
+                [job], failure.fault.message if failure.fault else "stopped by its worker", now
+            )
+            return
+        if failure.ending == "crashed":
+            self.crashed += 1
+        elif failure.ending not in ("returned", "snoozed"):
+            self.failed += 1
+        verdict = judge(job, failure, self._rng)
+        if verdict.dead:
+            self._endings.die(job, failure.ending, failure.fault, verdict.failures, verdict.crashes, now)
+            return
+        expires_ms = job.expires_at_ms
+        if expires_ms and expires_ms <= now.wall_ms + verdict.wait_ms:
+            self._endings.expire([job], now)
+            return
+        due_ms = now.wall_ms + verdict.wait_ms if verdict.wait_ms else 0
+        item = r.Release(job.id, job.lease, failure.ending, due_ms, verdict.failures, verdict.crashes)
+        self._ledger.release(r.Released(now.wall_ms, [item]), job.terms.durability)
+        if due_ms:
+            self._timers.after(now.boot_ms + verdict.wait_ms, "due", job.id, due_ms)
+        else:
+            self.ready(job)
+
+    def extend(self, worker: Worker, items: list[Extension], now: Now) -> None:
+        """More time for attempts that are still this worker's."""
+        for item in items:
+            job = worker.held.get(item.lease)
+            if job is not None and job.lease == item.lease and job.state is RUNNING:
+                deadline_ms = now.boot_ms + item.timeout_ms
+                worker.extended[item.lease] = deadline_ms
+                self._timers.after(deadline_ms + limits.TIMEOUT_BACKSTOP_MS, "timeout", job.id, item.lease)
+
+    # -- what the broker ends itself ----------------------------------------------------------
+
+    def time_out(self, job: Job, lease: int, now: Now) -> None:
+        """The backstop: the worker should have ended this attempt by now."""
+        if job.state is not RUNNING or job.lease != lease:
+            return
+        worker = self._roster.workers.get(job.holder)
+        if worker is not None and worker.extended.get(lease, 0) + limits.TIMEOUT_BACKSTOP_MS > now.boot_ms:
+            return
+        self.revoke(job, "it ran longer than its timeout")
+        seconds = job.terms.timeout_ms / 1000
+        fault = Fault("TimeoutError", f"the attempt ran longer than its timeout of {seconds:g} s")
+        self.end(job, Failure(job.id, lease, "timed_out", fault), now)
+
+    def revoke(self, job: Job, reason: str) -> None:
+        """Tell the worker of a running job to stop. Its slot is free when it says that it has."""
+        worker = self._roster.workers.get(job.holder)
+        if worker is not None and worker.peer:
+            self._out.stop(worker.peer, Stop(job.id, job.lease, reason))
+
+    def bury(self, worker: Worker, text: str, now: Now) -> None:
+        """A worker is dead: what it held is given to others at once."""
+        self._roster.remove(worker)
+        for lease, job in worker.held.items():
+            if job.state is RUNNING and job.lease == lease:
+                self.end(job, Failure(job.id, lease, "crashed", Fault("WorkerDied", text)), now)
+        worker.held = {}
+
+    # -- workers that come back ---------------------------------------------------------------
+
+    def resume(self, worker: Worker, items: list[Held], last: bool, now: Now) -> None:
+        """A worker says all that it holds; what our books say beyond that never arrived there."""
+        gone = []
+        for held in items:
+            if worker.unreported.pop(held.lease, None) is None and not self._adopt(worker, held, now):
+                gone.append(Stop(held.id, held.lease, "it has ended or runs elsewhere"))
+        self._out.say(worker.peer, Resumed(gone))
+        if not last:
+            return
+        for lease, job in worker.unreported.items():
+            self._give_back(worker, lease)
+            if job.state is RUNNING and job.lease == lease:
+                self.end(job, Failure(job.id, lease, "returned"), now)
+        worker.unreported = {}
+        worker.resumed = True
+        worker.refresh()
+
+    def _adopt(self, worker: Worker, held: Held, now: Now) -> bool:
+        """It holds a lease that it should not. If the job is still waiting, and the lease is its
+        last one or was given by a broker that died before writing it down, the attempt goes on:
+        nothing is run twice."""
+        job = self._jobs.get(held.id)
+        if job is None or job.state not in (READY, SCHEDULED):
+            return False
+        if held.lease != job.lease and held.lease >= self._first_lease:
+            return False
+        if job.state is READY:
+            self._queues.bury(job)
+        worker.held[held.lease] = job
+        slots = worker.by_task.get(job.terms.task)
+        if slots is not None:
+            slots.running += 1
+        self._ledger.deliver(r.Delivered(worker.session, now.wall_ms, [held]), job.terms.durability)
+        return True
+
+    # -- parts --------------------------------------------------------------------------------
+
+    def _give_back(self, worker: Worker, lease: int) -> None:
+        job = worker.drop(lease)
+        if job is None:
+            return
+        slots = worker.by_task.get(job.terms.task)
+        if slots is not None:
+            slots.give_back()
+
+    def _may_succeed(self, job: Job, lease: int) -> bool:
+        # A lease of an earlier epoch that we do not know was given in the killed broker's last batch.
+        return job.had(lease) or lease < self._first_lease
+
+    def _odd_success(self, success: Success, odd: list[Reported]) -> None:
+        kept = self._ledger.state.outcomes.get(success.id)
+        if kept is None or kept.item.lease != success.lease:
+            odd.append(Reported(success.lease, "duplicate"))
+
+    def _supersede(self, job: Job, lease: int) -> None:
+        """An older attempt succeeded after all: a newer one is not needed."""
+        if job.state is RUNNING and job.lease != lease:
+            self.revoke(job, "an earlier attempt has succeeded")

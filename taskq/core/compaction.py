@@ -1,0 +1,108 @@
+"""Which live things to write again, so that old batches can be dropped: a slice at a time, no pause."""
+
+import msgspec
+
+from taskq import limits
+from taskq.core import records as r
+from taskq.core.job import Job
+from taskq.core.ledger import BatchEntry, Ledger
+from taskq.core.records import TermsIndex
+from taskq.core.state import Kept
+from taskq.protocol.messages import FSYNC
+
+
+class Compaction:
+    """Works off the oldest batches when the journal is more than twice its live bytes."""
+
+    def __init__(self, ledger: Ledger, slack_bytes: int = limits.COMPACT_SLACK_BYTES) -> None:
+        self._ledger = ledger
+        self._slack_bytes = slack_bytes
+        self._at = 0  # how far the oldest batch's contents have been looked through
+        self._drops: list[tuple[int, int]] = []  # (once this is committed, all before this may go)
+
+    def step(self) -> None:
+        """Look through one slice of the oldest batches, if the journal is too large for what lives."""
+        ledger = self._ledger
+        budget = limits.COMPACT_SLICE
+        while budget > 0 and ledger.batches and self._is_too_large():
+            entry = ledger.batches[0]
+            if self._at < len(entry.jobs):
+                part = entry.jobs[self._at : self._at + budget]
+                self._at += len(part)
+                budget -= len(part)
+                self._restate(entry, part)
+                continue
+            self._restate_sessions(entry)
+            self._at = 0
+            budget -= 1
+            ledger.drop_oldest()
+            self._drops.append((ledger.newest, entry.seq + 1))
+
+    def trim_before(self, committed: int) -> int | None:
+        """The batch before which all can be dropped, now that batch `committed` is durable."""
+        before = None
+        while self._drops and self._drops[0][0] <= committed:
+            before = self._drops.pop(0)[1]
+        return before
+
+    def _is_too_large(self) -> bool:
+        return self._ledger.journal_bytes > 2 * self._ledger.state.live_bytes + self._slack_bytes
+
+    def _restate(self, entry: BatchEntry, ids: list[bytes]) -> None:
+        state = self._ledger.state
+        jobs: list[Job] = []
+        kept: list[Kept] = []
+        for job_id in ids:
+            job = state.jobs.get(job_id)
+            if job is not None:
+                if job.seq == entry.seq:
+                    jobs.append(job)
+                continue
+            outcome = state.outcomes.get(job_id)
+            if outcome is not None and outcome.seq == entry.seq:
+                kept.append(outcome)
+        if jobs:
+            self._ledger.restate(_restated(jobs))
+        for outcome in kept:
+            self._restate_outcome(outcome)
+
+    def _restate_outcome(self, kept: Kept) -> None:
+        item = msgspec.structs.replace(kept.item, terms=0)
+        if isinstance(item, r.SuccessItem):
+            self._ledger.succeed(r.Succeeded([kept.terms], [item]), FSYNC)
+        else:
+            self._ledger.end(r.Ended([kept.terms], [item]), FSYNC)
+
+    def _restate_sessions(self, entry: BatchEntry) -> None:
+        for name in dict.fromkeys(entry.sessions):
+            session = self._ledger.state.sessions.get(name)
+            if session is not None and session.seq == entry.seq:
+                self._ledger.restate_session(
+                    r.SessionRestated(
+                        name, session.floor, session.settled, session.seen_ms, list(session.refused)
+                    )
+                )
+
+
+def _restated(jobs: list[Job]) -> r.Restated:
+    index = TermsIndex()
+    full = [
+        r.FullJob(
+            id=job.id,
+            terms=index.index(job.terms),
+            payload=job.payload,
+            flags=job.flags,
+            ext=job.ext,
+            state=job.state,
+            submitted_ms=job.submitted_ms,
+            due_ms=job.due_ms,
+            failures=job.failures,
+            crashes=job.crashes,
+            lease=job.lease,
+            past=list(job.past),
+            holder=job.holder,
+            started_ms=job.started_ms,
+        )
+        for job in jobs
+    ]
+    return r.Restated(index.terms, full)

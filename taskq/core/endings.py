@@ -1,0 +1,132 @@
+"""How jobs end: every outcome is made here, recorded, and told to those who wait."""
+
+from collections.abc import Callable, Iterable
+
+from taskq.core import records as r
+from taskq.core.effects import Now
+from taskq.core.intake import digest
+from taskq.core.job import CANCELLED, DEAD, EXPIRED, READY, Job
+from taskq.core.ledger import Ledger
+from taskq.core.queues import Queues
+from taskq.core.records import TermsIndex
+from taskq.core.retention import Retention
+from taskq.core.state import Kept
+from taskq.core.watchers import Watchers, outcome_of
+from taskq.protocol.messages import MEMORY, Ending, Fault, JobStateName, Outcome, Success
+
+
+class Endings:
+    """Turns decided ends into records."""
+
+    def __init__(self, ledger: Ledger, queues: Queues, watchers: Watchers, retention: Retention) -> None:
+        self._ledger = ledger
+        self._queues = queues
+        self._watchers = watchers
+        self._retention = retention
+        self.succeeded = 0
+        self.died = 0
+        self.cancelled = 0
+        self.expired = 0
+
+    def succeed(self, pairs: Iterable[tuple[Job, Success]], now: Now) -> None:
+        """These jobs succeeded, under these leases."""
+        durable: tuple[TermsIndex, list[r.SuccessItem]] = (TermsIndex(), [])
+        fleeting: tuple[TermsIndex, list[r.SuccessItem]] = (TermsIndex(), [])
+        strictest = MEMORY
+        ended = self._watchers.ended
+        wall_ms = now.wall_ms
+        for job, success in pairs:
+            terms = job.terms
+            durability = terms.durability
+            if durability < strictest:
+                strictest = durability
+            index, items = fleeting if durability == MEMORY else durable
+            attempts = job.failures + job.crashes + 1
+            items.append(
+                r.SuccessItem(
+                    job.id,
+                    success.lease,
+                    index.index(terms),
+                    attempts,
+                    job.submitted_ms,
+                    job.started_ms,
+                    wall_ms,
+                    digest(terms.task, job.payload),
+                    success.result,
+                    success.flags,
+                )
+            )
+            self._leave_line(job)
+            ended(job.id, Outcome(job.id, "succeeded", success.result, success.flags, attempts=attempts))
+        if durable[1]:
+            self._ledger.succeed(r.Succeeded(durable[0].terms, durable[1]), strictest)
+            self._retention.note([item.id for item in durable[1]])
+        if fleeting[1]:
+            self._ledger.succeed(r.Succeeded(fleeting[0].terms, fleeting[1]), MEMORY)
+            self._retention.note([item.id for item in fleeting[1]])
+        self.succeeded += len(durable[1]) + len(fleeting[1])
+
+    def cancel(self, jobs: Iterable[Job], reason: str, now: Now) -> None:
+        self.cancelled += self._end(jobs, lambda job: self._item(job, CANCELLED, now, reason=reason))
+
+    def expire(self, jobs: Iterable[Job], now: Now) -> None:
+        self.expired += self._end(jobs, lambda job: self._item(job, EXPIRED, now))
+
+    def die(
+        self, job: Job, ending: Ending, fault: Fault | None, failures: int, crashes: int, now: Now
+    ) -> None:
+        """Out of attempts: kept for people, with what it would need to be run again."""
+
+        def item(job: Job) -> r.EndedItem:
+            return r.EndedItem(
+                id=job.id,
+                lease=job.lease,
+                terms=0,
+                state=DEAD,
+                ending=ending,
+                failures=failures,
+                crashes=crashes,
+                submitted_ms=job.submitted_ms,
+                started_ms=job.started_ms,
+                finished_ms=now.wall_ms,
+                digest=digest(job.terms.task, job.payload),
+                fault=fault,
+                payload=job.payload,
+                flags=job.flags,
+                ext=job.ext,
+            )
+
+        self.died += self._end([job], item)
+
+    # -- parts --------------------------------------------------------------------------------
+
+    def _item(self, job: Job, state: JobStateName, now: Now, *, reason: str = "") -> r.EndedItem:
+        return r.EndedItem(
+            id=job.id,
+            lease=job.lease,
+            terms=0,
+            state=state,
+            ending="",
+            failures=job.failures,
+            crashes=job.crashes,
+            submitted_ms=job.submitted_ms,
+            started_ms=job.started_ms,
+            finished_ms=now.wall_ms,
+            digest=digest(job.terms.task, job.payload),
+            reason=reason,
+        )
+
+    def _end(self, jobs: Iterable[Job], make: Callable[[Job], r.EndedItem]) -> int:
+        count = 0
+        for job in jobs:
+            count += 1
+            item = make(job)
+            self._leave_line(job)
+            self._ledger.end(r.Ended([job.terms], [item]), job.terms.durability)
+            self._retention.note([job.id])
+            self._watchers.ended(job.id, outcome_of(Kept(item, job.terms, 0, 0)))
+        return count
+
+    def _leave_line(self, job: Job) -> None:
+        if job.state is READY:
+            self._queues.bury(job)

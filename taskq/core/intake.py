@@ -1,0 +1,140 @@
+"""Submissions: which are accepted, which are known already, which are refused and why."""
+
+from zlib import crc32
+
+from taskq import limits
+from taskq.core import records as r
+from taskq.core.effects import Now
+from taskq.core.job import Job
+from taskq.core.ledger import Ledger
+from taskq.core.state import Session
+from taskq.protocol.messages import MEMORY, Confirm, JobSpec, Submit, Terms, Verdict
+
+
+def digest(task: str, payload: bytes) -> int:
+    """Tells whether an id comes back with another job. Not against malice: who may submit may submit."""
+    return crc32(payload, crc32(task.encode()))
+
+
+class Intake:
+    """Decides a Submit message: a job by its id is one job, however often it is submitted."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._state = ledger.state
+        # Sequences refused since the session's last record: they go into its next.
+        self._refused: dict[bytes, list[int]] = {}
+        self.closed_because = ""  # not empty: nothing new is accepted, and why
+
+    def submit(self, session: bytes, submit: Submit, now: Now) -> tuple[list[Job], Confirm]:
+        """The jobs made, and the confirm to be sent when they are durable."""
+        jobs = self._state.jobs
+        specs = submit.jobs
+        terms_count = len(submit.terms)
+        known = self._state.sessions.get(session)
+        if self.closed_because or (known is not None and submit.first < known.floor):
+            fresh, verdicts = self._sift(known, submit)
+        elif len({spec.id for spec in specs}) == len(specs) and not any(
+            spec.id in jobs
+            or spec.id in self._state.outcomes
+            or len(spec.payload) > limits.PAYLOAD_BYTES_MAX
+            or spec.terms >= terms_count
+            or spec.ext
+            for spec in specs
+        ):
+            fresh, verdicts = specs, []
+        else:
+            fresh, verdicts = self._sift(known, submit)
+        made = self._write(session, submit, fresh, verdicts, now)
+        return made, Confirm(submit.first, len(specs), verdicts)
+
+    def forget(self, session: bytes) -> None:
+        self._refused.pop(session, None)
+
+    # -- one by one ---------------------------------------------------------------------------
+
+    def _sift(self, known: Session | None, submit: Submit) -> tuple[list[JobSpec], list[Verdict]]:
+        """Item by item: repeated, wrong or plain."""
+        fresh: dict[bytes, JobSpec] = {}
+        verdicts = []
+        for seq, spec in enumerate(submit.jobs, submit.first):
+            verdict = self._verdict(known, submit.terms, seq, spec, fresh)
+            if verdict is None:
+                fresh[spec.id] = spec
+            elif verdict.code != "accepted":
+                verdicts.append(verdict)
+        return list(fresh.values()), verdicts
+
+    def _verdict(
+        self, known: Session | None, terms: list[Terms], seq: int, spec: JobSpec, fresh: dict[bytes, JobSpec]
+    ) -> Verdict | None:
+        """None: a new job. `accepted`: a known one, submitted again."""
+        if spec.terms >= len(terms):
+            return Verdict(seq, "invalid", f"terms {spec.terms} of {len(terms)}")
+        if (there := self._digest_there(spec, terms, fresh)) is not None:
+            if there == digest(terms[spec.terms].task, spec.payload):
+                return Verdict(seq, "accepted")
+            return Verdict(
+                seq, "conflict", f"job {spec.id.hex()} exists with other arguments or another task"
+            )
+        if known is not None and seq < known.floor and seq not in known.refused:
+            return Verdict(seq, "accepted")  # decided before, and its outcome is no longer kept
+        if len(spec.payload) > limits.PAYLOAD_BYTES_MAX:
+            return Verdict(
+                seq,
+                "too_large",
+                f"{len(spec.payload)} bytes of arguments; the limit is {limits.PAYLOAD_BYTES_MAX}",
+            )
+        if spec.ext and sum(len(key) + len(value) for key, value in spec.ext.items()) > limits.EXT_BYTES_MAX:
+            return Verdict(seq, "too_large", f"ext is over its limit of {limits.EXT_BYTES_MAX} bytes")
+        if self.closed_because:
+            return Verdict(seq, "busy", self.closed_because)
+        return None
+
+    def _digest_there(self, spec: JobSpec, terms: list[Terms], fresh: dict[bytes, JobSpec]) -> int | None:
+        job = self._state.jobs.get(spec.id)
+        if job is not None:
+            return digest(job.terms.task, job.payload)
+        kept = self._state.outcomes.get(spec.id)
+        if kept is not None:
+            return kept.item.digest
+        twin = fresh.get(spec.id)
+        return None if twin is None else digest(terms[twin.terms].task, twin.payload)
+
+    # -- what is written ----------------------------------------------------------------------
+
+    def _write(
+        self, session: bytes, submit: Submit, fresh: list[JobSpec], verdicts: list[Verdict], now: Now
+    ) -> list[Job]:
+        """One record for each durability in the message; the strictest carries the floor."""
+        if verdicts:
+            self._refused.setdefault(session, []).extend(verdict.seq for verdict in verdicts)
+            del self._refused[session][: -limits.SESSION_REFUSED_MAX]
+        if not fresh:
+            return []
+        kinds = {terms.durability: None for terms in submit.terms}
+        if len(kinds) == 1:
+            return self._write_one(session, submit, fresh, next(iter(kinds)), now)
+        made = []
+        for durability in sorted(kinds, reverse=True):
+            part = [spec for spec in fresh if submit.terms[spec.terms].durability == durability]
+            if part:
+                made += self._write_one(session, submit, part, durability, now)
+        return made
+
+    def _write_one(
+        self, session: bytes, submit: Submit, fresh: list[JobSpec], durability: int, now: Now
+    ) -> list[Job]:
+        refused = self._refused.get(session, [])
+        if refused and durability != MEMORY:
+            del self._refused[session]
+        record = r.Submitted(
+            session=session,
+            floor=submit.first + len(submit.jobs),
+            settled=submit.settled,
+            wall_ms=now.wall_ms,
+            terms=submit.terms,
+            jobs=fresh,
+            refused=refused,
+        )
+        return self._ledger.submit(record, durability)

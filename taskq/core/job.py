@@ -1,0 +1,80 @@
+"""A job that has no outcome yet, its states, and the table of legal moves between them."""
+
+from typing import Final
+
+from msgspec import Struct
+
+from taskq.protocol.messages import Ext, JobStateName, Terms
+
+SCHEDULED: Final = "scheduled"  # waits for a time: delay, calendar time or backoff
+READY: Final = "ready"  # waits for a worker with room
+RUNNING: Final = "running"  # a worker holds its lease
+SUCCEEDED: Final = "succeeded"
+CANCELLED: Final = "cancelled"
+EXPIRED: Final = "expired"
+DEAD: Final = "dead"
+
+# Which states a job may go to from which. A move that is not here is a bug of ours.
+BECOMES: Final[dict[str, frozenset[str]]] = {
+    SCHEDULED: frozenset({READY, RUNNING, SUCCEEDED, CANCELLED, EXPIRED}),
+    READY: frozenset({RUNNING, SUCCEEDED, CANCELLED, EXPIRED}),
+    RUNNING: frozenset({READY, SCHEDULED, SUCCEEDED, CANCELLED, EXPIRED, DEAD}),
+    SUCCEEDED: frozenset(),
+    CANCELLED: frozenset(),
+    EXPIRED: frozenset(),
+    DEAD: frozenset(),
+}
+# SCHEDULED and READY may become RUNNING by resuming, and SUCCEEDED by a late ack: a worker that
+# was thought dead had been running it all along.
+
+
+class Job(Struct, gc=False, kw_only=True):
+    """One job without an outcome. A million of these wait in memory: every field costs 8 MB.
+
+    `gc=False`: nothing here refers back to a job, so that the collector need not look.
+    """
+
+    id: bytes
+    terms: Terms
+    payload: bytes
+    submitted_ms: int  # wall
+    seq: int  # the batch that holds its latest full record; 0: not in the journal
+    flags: int = 0
+    ext: Ext | None = None
+    state: JobStateName = READY
+    due_ms: int = 0  # wall; what a scheduled job waits for
+    turn: int = 0  # when it became ready, as a count of turns; shared, so it costs nothing
+    failures: int = 0
+    crashes: int = 0
+    lease: int = 0  # its latest
+    past: tuple[int, ...] = ()  # those before
+    holder: bytes = b""  # the session that holds `lease`
+    started_ms: int = 0  # wall
+
+    def move(self, state: JobStateName) -> None:
+        """The only way a state changes."""
+        assert state in BECOMES[self.state], f"{self.id.hex()}: {self.state} -> {state}"
+        self.state = state
+
+    def had(self, lease: int) -> bool:
+        """Was this ever a lease of this job?"""
+        return lease == self.lease or lease in self.past
+
+    @property
+    def attempt(self) -> int:
+        """The number of its current or next attempt. Handing back and snoozing count as nothing."""
+        return self.failures + self.crashes + 1
+
+    @property
+    def expires_at_ms(self) -> int:
+        """Wall time at which it is no longer wanted, if it still waits then; 0: never."""
+        return self.submitted_ms + self.terms.expires_ms if self.terms.expires_ms else 0
+
+    @property
+    def live_bytes(self) -> int:
+        """What its full record takes in the journal, about."""
+        return len(self.payload) + RECORD_OVERHEAD_BYTES
+
+
+# A record's own fields: id, times, counters, its share of the terms.
+RECORD_OVERHEAD_BYTES: Final = 64

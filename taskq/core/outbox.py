@@ -1,0 +1,131 @@
+"""What the broker will say at the end of this turn, joined: one message per peer and kind."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from taskq import limits
+from taskq.core.effects import Close, Effect, Send
+from taskq.core.job import Job
+from taskq.core.records import TermsIndex
+from taskq.protocol.messages import (
+    Acked,
+    Deliver,
+    Delivery,
+    Goodbye,
+    Outcome,
+    Outcomes,
+    Reply,
+    Reported,
+    Revoke,
+    Stop,
+)
+
+
+class Outbox:
+    """Collects a turn's messages. `take` gives them out as effects, each with the batch it waits for."""
+
+    def __init__(self) -> None:
+        self._replies: list[tuple[int, Reply]] = []
+        self._outcomes: dict[int, list[Outcome]] = {}
+        self._acked: dict[int, tuple[int, list[Reported]]] = {}
+        self._stops: dict[int, list[Stop]] = {}
+        # by peer and by the batch in which the jobs were submitted
+        self._deliveries: dict[tuple[int, int], tuple[TermsIndex, list[Delivery]]] = {}
+        self._closes: list[Close] = []
+        self._at_once: list[tuple[int, Reply]] = []
+
+    def say(self, peer: int, message: Reply) -> None:
+        self._replies.append((peer, message))
+
+    def say_at_once(self, peer: int, message: Reply) -> None:
+        """For what tells nothing about jobs."""
+        self._at_once.append((peer, message))
+
+    def outcome(self, peer: int, outcome: Outcome) -> None:
+        self._outcomes.setdefault(peer, []).append(outcome)
+
+    def acked(self, peer: int, seq: int, items: list[Reported]) -> None:
+        if peer in self._acked:
+            items = [*self._acked[peer][1], *items]
+        self._acked[peer] = (seq, items)
+
+    def stop(self, peer: int, stop: Stop) -> None:
+        self._stops.setdefault(peer, []).append(stop)
+
+    def deliver(self, peer: int, job: Job, lease: int) -> None:
+        parcel = self._deliveries.get((peer, job.seq))
+        if parcel is None:
+            parcel = self._deliveries[(peer, job.seq)] = (TermsIndex(), [])
+        index, items = parcel
+        items.append(
+            Delivery(
+                job.id,
+                lease,
+                job.failures + job.crashes + 1,
+                index.index(job.terms),
+                job.payload,
+                job.flags,
+                job.ext,
+            )
+        )
+
+    def close(self, peer: int, code: str, text: str) -> None:
+        self._closes.append(Close(peer, Goodbye(code, text)))
+
+    def take(self, newest: int) -> list[Effect]:
+        """All of it, in an order in which every peer may hear it.
+
+        Commit before speaking: a peer must never hear of what the disk does not hold, so all waits
+        for the newest record. A delivery waits for its job's submission only: once that is durable,
+        running it can at worst happen twice.
+        """
+        effects: list[Effect] = [Send(peer, message, 0) for peer, message in self._at_once]
+        effects += [Send(peer, message, newest) for peer, message in self._replies]
+        for peer, (seq, items) in self._acked.items():
+            effects.append(Send(peer, Acked(seq, items), newest))
+        for peer, outcomes in self._outcomes.items():
+            effects += [Send(peer, Outcomes(part), newest) for part in split(outcomes, _result_bytes)]
+        for (peer, after), (index, deliveries) in self._deliveries.items():
+            effects += [
+                Send(peer, Deliver(index.terms, part), after) for part in split(deliveries, _payload_bytes)
+            ]
+        for peer, stops in self._stops.items():
+            effects += [Send(peer, Revoke(part), newest) for part in split(stops, _no_bytes)]
+        effects += self._closes
+        self._clear()
+        return effects
+
+    def _clear(self) -> None:
+        self._replies, self._at_once, self._closes = [], [], []
+        self._outcomes, self._acked, self._stops, self._deliveries = {}, {}, {}, {}
+
+
+T = TypeVar("T")
+
+
+def split(items: list[T], weigh: Callable[[T], int]) -> list[list[T]]:
+    """Parts of at most BATCH_MAX items and about BATCH_BYTES_TARGET bytes: no frame nears its bound."""
+    weight = sum(map(weigh, items))
+    if len(items) <= limits.BATCH_MAX and weight <= limits.BATCH_BYTES_TARGET:
+        return [items]
+    parts: list[list[T]] = [[]]
+    weight = 0
+    for item in items:
+        if len(parts[-1]) >= limits.BATCH_MAX or weight > limits.BATCH_BYTES_TARGET:
+            parts.append([])
+            weight = 0
+        parts[-1].append(item)
+        weight += weigh(item)
+    return parts
+
+
+def _result_bytes(outcome: Outcome) -> int:
+    return len(outcome.result)
+
+
+def _payload_bytes(delivery: Delivery) -> int:
+    return len(delivery.payload)
+
+
+def _no_bytes(_: Stop) -> int:
+    return 0

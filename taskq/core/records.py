@@ -1,0 +1,191 @@
+"""What the journal keeps. Records hold decided values and wall times, so that reading them back
+never asks a clock or a die. Each that makes or ends a job is complete in itself: old batches can
+be dropped as soon as nothing in them is the latest word on anything.
+"""
+
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from taskq.errors import JournalCorrupt
+from taskq.protocol.messages import Ending, Ext, Fault, Held, JobSpec, JobStateName, Terms
+
+
+class Record(Struct, array_like=True, gc=False, frozen=True):
+    """The base of what a batch is a list of."""
+
+
+class Submitted(Record, frozen=True, tag=1):
+    """One Submit message's accepted jobs; the session is decided up to `floor`.
+
+    `refused` are the sequences below the floor that were not accepted, and `settled` says below
+    which the client knows all verdicts, so that older ones need not be remembered.
+    """
+
+    session: bytes
+    floor: int
+    settled: int
+    wall_ms: int
+    terms: list[Terms]
+    jobs: list[JobSpec]
+    refused: list[int] = []
+
+
+class Delivered(Record, frozen=True, tag=2):
+    """Leases given to a worker's session."""
+
+    session: bytes
+    wall_ms: int
+    items: list[Held]
+
+
+class Release(Record, frozen=True):
+    """An attempt that ended without an outcome for its job: when it is due again, and its counts."""
+
+    id: bytes
+    lease: int
+    ending: Ending
+    due_ms: int  # wall; 0: at once
+    failures: int
+    crashes: int
+
+
+class Released(Record, frozen=True, tag=3):
+    """Leases that ended; their jobs wait again."""
+
+    wall_ms: int
+    items: list[Release]
+
+
+class SuccessItem(Record, frozen=True):
+    """How a job succeeded: all that is kept of it."""
+
+    id: bytes
+    lease: int
+    terms: int
+    attempts: int
+    submitted_ms: int
+    started_ms: int
+    finished_ms: int
+    digest: int
+    result: bytes
+    flags: int
+
+
+class Succeeded(Record, frozen=True, tag=4):
+    """Jobs that succeeded."""
+
+    terms: list[Terms]
+    items: list[SuccessItem]
+
+
+class EndedItem(Record, frozen=True):
+    """How a job ended otherwise. A dead job keeps what it would need to be run again."""
+
+    id: bytes
+    lease: int
+    terms: int
+    state: JobStateName
+    ending: Ending | Literal[""]
+    failures: int
+    crashes: int
+    submitted_ms: int
+    started_ms: int
+    finished_ms: int
+    digest: int
+    fault: Fault | None = None
+    reason: str = ""
+    payload: bytes = b""
+    flags: int = 0
+    ext: Ext | None = None
+
+
+class Ended(Record, frozen=True, tag=5):
+    """Jobs that were cancelled, expired or died."""
+
+    terms: list[Terms]
+    items: list[EndedItem]
+
+
+class Forgotten(Record, frozen=True, tag=6):
+    """Outcomes and sessions that are no longer kept."""
+
+    ids: list[bytes]
+    sessions: list[bytes] = []
+
+
+class FullJob(Record, frozen=True):
+    """Everything about a job without outcome."""
+
+    id: bytes
+    terms: int
+    payload: bytes
+    flags: int
+    ext: Ext | None
+    state: JobStateName
+    submitted_ms: int
+    due_ms: int
+    failures: int
+    crashes: int
+    lease: int
+    past: list[int]
+    holder: bytes
+    started_ms: int
+
+
+class Restated(Record, frozen=True, tag=7):
+    """Live jobs written again, so that their old batches can go."""
+
+    terms: list[Terms]
+    jobs: list[FullJob]
+
+
+class SessionRestated(Record, frozen=True, tag=8):
+    """A session's floor, written again."""
+
+    session: bytes
+    floor: int
+    settled: int
+    wall_ms: int
+    refused: list[int]
+
+
+AnyRecord = Submitted | Delivered | Released | Succeeded | Ended | Forgotten | Restated | SessionRestated
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(list[AnyRecord])
+
+
+def encode(records: list[AnyRecord]) -> bytes:
+    """A batch as the journal keeps it: one MessagePack array of records."""
+    return _encoder.encode(records)
+
+
+def decode(seq: int, blob: bytes) -> list[AnyRecord]:
+    """The records of batch `seq`; JournalCorrupt when it holds anything else."""
+    try:
+        return _decoder.decode(blob)
+    except msgspec.MsgspecError as error:
+        raise JournalCorrupt(f"batch {seq} of the journal cannot be read: {error}") from error
+
+
+class TermsIndex:
+    """Collects the distinct terms of a record's items and hands out their indexes."""
+
+    def __init__(self) -> None:
+        self.terms: list[Terms] = []
+        self._last: Terms | None = None
+        self._index = -1
+        self._indexes: dict[int, int] = {}
+
+    def index(self, terms: Terms) -> int:
+        """Where these terms stand in `self.terms`. Jobs in a row mostly share theirs, by identity."""
+        if terms is self._last:
+            return self._index
+        index = self._indexes.get(id(terms), -1)
+        if index < 0:
+            index = self._indexes[id(terms)] = len(self.terms)
+            self.terms.append(terms)
+        self._last, self._index = terms, index
+        return index

@@ -1,0 +1,119 @@
+"""What people ask: how is this job, how is the broker. Built when asked; nothing is kept for it."""
+
+from taskq.core.effects import Now
+from taskq.core.job import RUNNING, SCHEDULED, Job
+from taskq.core.peers import Peers
+from taskq.core.queues import Queues
+from taskq.core.records import SuccessItem
+from taskq.core.state import Kept, State
+from taskq.core.workers import Roster
+from taskq.protocol.messages import JobReport, ProgressItem, QueueReport, WorkerReport
+
+
+def job_report(request: int, job: Job, roster: Roster, progress: ProgressItem | None, why: str) -> JobReport:
+    """A job that has no outcome yet."""
+    worker = roster.workers.get(job.holder)
+    running = job.state is RUNNING
+    return JobReport(
+        request=request,
+        id=job.id,
+        task=job.terms.task,
+        queue=job.terms.queue,
+        state=job.state,
+        attempts=job.failures + job.crashes + running,
+        failures=job.failures,
+        crashes=job.crashes,
+        max_attempts=job.terms.retry.max_attempts,
+        submitted_ms=job.submitted_ms,
+        due_ms=job.due_ms,
+        started_ms=job.started_ms,
+        worker=worker.name if worker is not None and running else "",
+        progress=progress,
+        why=why,
+    )
+
+
+def outcome_report(request: int, kept: Kept) -> JobReport:
+    """A job that has ended."""
+    item = kept.item
+    return JobReport(
+        request=request,
+        id=item.id,
+        task=kept.terms.task,
+        queue=kept.terms.queue,
+        state=kept.state,
+        max_attempts=kept.terms.retry.max_attempts,
+        submitted_ms=item.submitted_ms,
+        started_ms=item.started_ms,
+        finished_ms=item.finished_ms,
+        attempts=item.attempts if isinstance(item, SuccessItem) else item.failures + item.crashes,
+        failures=0 if isinstance(item, SuccessItem) else item.failures,
+        crashes=0 if isinstance(item, SuccessItem) else item.crashes,
+        fault=None if isinstance(item, SuccessItem) else item.fault,
+        reason="" if isinstance(item, SuccessItem) else item.reason,
+    )
+
+
+def why(job: Job, roster: Roster, now: Now) -> str:
+    """Why a job is not running, or where it runs."""
+    task, queue = job.terms.task, job.terms.queue
+    if job.state is RUNNING:
+        worker = roster.workers.get(job.holder)
+        return f"it runs on {worker.name}" if worker else "it was running; its worker is expected back"
+    if job.state is SCHEDULED:
+        return f"it is due in {max(job.due_ms - now.wall_ms, 0) / 1000:.1f} s"
+    able = [worker for worker in roster.workers.values() if task in worker.by_task and queue in worker.queues]
+    if able:
+        return f"it waits for room on {len(able)} worker{'s' if len(able) > 1 else ''}"
+    if any(task in worker.by_task for worker in roster.workers.values()):
+        return f"workers know task {task!r}, but none of them serves queue {queue!r}"
+    return f"no connected worker knows task {task!r}"
+
+
+def queue_reports(state: State, queues: Queues, roster: Roster, now: Now) -> list[QueueReport]:
+    """Counts by queue; costs nothing per waiting job."""
+    ready: dict[str, int] = {}
+    oldest: dict[str, int] = {}
+    for lane in queues.lanes.values():
+        ready[lane.queue] = ready.get(lane.queue, 0) + len(lane)
+        head = lane.head()
+        if head is not None:
+            oldest[lane.queue] = max(oldest.get(lane.queue, 0), now.wall_ms - head.submitted_ms)
+    running: dict[str, int] = {}
+    serving: dict[str, int] = {}
+    for worker in roster.workers.values():
+        for queue in worker.queues:
+            serving[queue] = serving.get(queue, 0) + 1
+        for job in worker.held.values():
+            if job.state is RUNNING:
+                running[job.terms.queue] = running.get(job.terms.queue, 0) + 1
+    return [
+        QueueReport(
+            name=name,
+            ready=ready.get(name, 0),
+            running=running.get(name, 0),
+            scheduled=max(state.unfinished.get(name, 0) - ready.get(name, 0) - running.get(name, 0), 0),
+            dead=state.dead.get(name, 0),
+            oldest_ms=oldest.get(name, 0),
+            workers=serving.get(name, 0),
+        )
+        for name in sorted({**state.unfinished, **state.dead, **serving})
+    ]
+
+
+def worker_reports(roster: Roster, peers: Peers, now: Now) -> list[WorkerReport]:
+    reports = []
+    for worker in roster.workers.values():
+        peer = peers.peers.get(worker.peer)
+        reports.append(
+            WorkerReport(
+                session=worker.session,
+                name=worker.name,
+                queues=worker.queues,
+                slots=sum(slots.capacity for slots in worker.slots.values()),
+                running=len(worker.held),
+                beat_ms=now.boot_ms - peer.heard_ms if peer else -1,
+                connected=peer is not None,
+            )
+        )
+    return reports

@@ -1,0 +1,119 @@
+"""How long outcomes and sessions are remembered: by time, and within a budget of bytes."""
+
+from collections import deque
+
+from taskq import limits
+from taskq.core import records as r
+from taskq.core.effects import Now
+from taskq.core.job import DEAD
+from taskq.core.ledger import Ledger
+from taskq.core.state import Kept
+from taskq.core.timers import Timers
+
+# Outcomes forgotten in one turn: bounds what a large budget overrun adds to it.
+SLICE = 2_000
+# How often what has grown old is looked for; outcomes may be kept this much longer than asked.
+SWEEP_MS = 1_000
+
+
+class Retention:
+    """Forgets outcomes: the oldest of those kept equally long, when their time or the budget is over."""
+
+    def __init__(self, ledger: Ledger, timers: Timers, budget_bytes: int) -> None:
+        self._ledger = ledger
+        self._state = ledger.state
+        self._timers = timers
+        self._budget_bytes = budget_bytes
+        # Finished jobs by how long they are kept: each line is in the order of finishing.
+        self._lines: dict[int, deque[bytes]] = {}
+
+    def begin(self, now: Now) -> None:
+        """After recovery: line up what is there."""
+        for job_id, kept in sorted(self._state.outcomes.items(), key=_finished):
+            self._line(kept).append(job_id)
+        self._timers.after(now.boot_ms + SWEEP_MS, "retention", 0)
+
+    def note(self, job_ids: list[bytes]) -> None:
+        """These were finished now."""
+        outcomes = self._state.outcomes
+        keep_ms, line = -1, deque[bytes]()
+        for job_id in job_ids:
+            kept = outcomes.get(job_id)
+            if kept is None:
+                continue
+            if _keep_ms(kept) != keep_ms:
+                keep_ms = _keep_ms(kept)
+                line = self._line(kept)
+            line.append(job_id)
+
+    def trim(self, now: Now) -> None:
+        """Stay within the budget. Cheap when there is nothing to do."""
+        if self._state.outcome_bytes <= self._budget_bytes:
+            return
+        excess = self._state.outcome_bytes - self._budget_bytes
+        gone: list[bytes] = []
+        while excess > 0 and len(gone) < SLICE:
+            oldest = self._oldest()
+            if oldest is None:
+                break
+            kept = self._state.outcomes[oldest]
+            excess -= kept.size + limits.OUTCOME_OVERHEAD_BYTES
+            self._lines[_keep_ms(kept)].popleft()
+            gone.append(oldest)
+        self._forget(gone, [])
+
+    def sweep(self, now: Now) -> None:
+        """Forget what has been kept long enough; called by its own timer."""
+        gone: list[bytes] = []
+        for keep_ms, line in self._lines.items():
+            while line and len(gone) < SLICE:
+                kept = self._state.outcomes.get(line[0])
+                if kept is not None and kept.item.finished_ms + keep_ms > now.wall_ms:
+                    break
+                job_id = line.popleft()
+                if kept is not None:
+                    gone.append(job_id)
+        self._lines = {keep_ms: line for keep_ms, line in self._lines.items() if line}
+        self._forget(gone, self._old_sessions(now))
+        again_ms = 0 if len(gone) >= SLICE else SWEEP_MS
+        self._timers.after(now.boot_ms + again_ms, "retention", 0)
+
+    # -- parts --------------------------------------------------------------------------------
+
+    def _line(self, kept: Kept) -> deque[bytes]:
+        return self._lines.setdefault(_keep_ms(kept), deque())
+
+    def _oldest(self) -> bytes | None:
+        """The outcome that was finished first, of all lines."""
+        heads = []
+        for line in self._lines.values():
+            while line and line[0] not in self._state.outcomes:
+                line.popleft()
+            if line:
+                heads.append((self._state.outcomes[line[0]].item.finished_ms, line[0]))
+        return min(heads)[1] if heads else None
+
+    def _old_sessions(self, now: Now) -> list[bytes]:
+        """The sessions seen longest ago, when there are too many or their time is over."""
+        sessions = self._state.sessions
+        excess = len(sessions) - limits.SESSIONS_MAX
+        old = []
+        # Insertion order is the order of first submission: near enough to age to look at a slice.
+        for number, (name, session) in enumerate(sessions.items()):
+            if number >= SLICE:
+                break
+            if number < excess or session.seen_ms + limits.SESSION_KEEP_MS < now.wall_ms:
+                old.append(name)
+        return old
+
+    def _forget(self, ids: list[bytes], sessions: list[bytes]) -> None:
+        if ids or sessions:
+            self._ledger.forget(r.Forgotten(ids, sessions))
+
+
+def _keep_ms(kept: Kept) -> int:
+    return limits.KEEP_DEAD_MS if kept.state == DEAD else kept.terms.keep_ms
+
+
+def _finished(pair: tuple[bytes, Kept]) -> int:
+    return pair[1].item.finished_ms

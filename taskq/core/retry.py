@@ -1,0 +1,58 @@
+"""Whether and when a job runs again after an attempt that did not succeed."""
+
+from random import Random
+
+from msgspec import Struct
+
+from taskq import limits
+from taskq.core.job import Job
+from taskq.protocol.messages import Failure, RetryTerms
+
+# These say nothing about the job: the attempt was handed back, or asked to come later.
+UNCOUNTED = ("returned", "snoozed")
+FINAL = ("discarded", "rejected")
+
+
+class Verdict(Struct, gc=False, frozen=True):
+    """What follows an attempt: dead, or again in `wait_ms` (0: at once)."""
+
+    dead: bool
+    wait_ms: int
+    failures: int
+    crashes: int
+
+
+def judge(job: Job, failure: Failure, rng: Random) -> Verdict:
+    """What becomes of a job whose attempt ended in `failure`."""
+    failures, crashes = job.failures, job.crashes
+    retry = job.terms.retry
+    asked_ms = max(failure.after_ms, 0)
+    if failure.ending in UNCOUNTED:
+        return Verdict(False, asked_ms, failures, crashes)
+    if failure.ending == "crashed":
+        crashes += 1
+        return Verdict(crashes > retry.max_crashes, crash_backoff_ms(crashes), failures, crashes)
+    failures += 1
+    if failure.final or failure.ending in FINAL or failures >= retry.max_attempts:
+        return Verdict(True, 0, failures, crashes)
+    wait_ms = failure.after_ms if failure.after_ms >= 0 else backoff_ms(retry, failures, rng)
+    return Verdict(False, wait_ms, failures, crashes)
+
+
+def backoff_ms(retry: RetryTerms, failures: int, rng: Random) -> int:
+    """Exponential backoff with full jitter: uniform between 0 and base * factor**(failures - 1).
+
+    Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015. Without jitter, what
+    failed together comes back together.
+    """
+    # In floats: an exponent of 100 overflows nothing that min() does not catch.
+    step_ms = min(retry.base_ms * retry.factor ** min(failures - 1, limits.ATTEMPTS_MAX), retry.max_delay_ms)
+    return int(rng.uniform(0, step_ms)) if retry.jitter else int(step_ms)
+
+
+def crash_backoff_ms(crashes: int) -> int:
+    """The first crash is mostly not the job's fault: at once. Then 1 s, 2 s, 4 s ...: a job that
+    kills its worker must not take the fleet down as fast as it can restart."""
+    if crashes <= 1:
+        return 0
+    return int(min(limits.CRASH_BACKOFF_BASE_MS * 2 ** (crashes - 2), limits.CRASH_BACKOFF_MAX_MS))

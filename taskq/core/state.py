@@ -1,0 +1,235 @@
+"""The broker's state as the fold of its records. State changes here and nowhere else, so that what
+is read back after a crash cannot drift from what was lived.
+"""
+
+from sys import intern
+from typing import assert_never, cast
+
+from msgspec import Struct
+
+from taskq import limits
+from taskq.core import records as r
+from taskq.core.job import DEAD, READY, RECORD_OVERHEAD_BYTES, RUNNING, SCHEDULED, SUCCEEDED, Job
+from taskq.protocol.messages import JobStateName, Terms
+
+
+class Session(Struct, gc=False):
+    """What is remembered of a producer's submissions: all below `floor` are decided."""
+
+    floor: int = 0
+    settled: int = 0
+    seen_ms: int = 0  # wall
+    seq: int = 0
+    refused: tuple[int, ...] = ()
+
+
+class Kept(Struct, gc=False, frozen=True):
+    """A finished job: how it ended, its terms, the batch that says so, the bytes it carries."""
+
+    item: r.SuccessItem | r.EndedItem
+    terms: Terms
+    seq: int
+    size: int
+
+    @property
+    def state(self) -> JobStateName:
+        return SUCCEEDED if isinstance(self.item, r.SuccessItem) else self.item.state
+
+
+class State:
+    """All jobs without outcome, all outcomes kept, all sessions' floors."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[bytes, Job] = {}
+        self.outcomes: dict[bytes, Kept] = {}
+        self.sessions: dict[bytes, Session] = {}
+        self.outcome_bytes = 0  # what the outcomes cost in memory
+        self.live_bytes = 0  # what a journal with nothing old in it would hold, about
+        self.unfinished: dict[str, int] = {}  # jobs without outcome, by queue
+        self.dead: dict[str, int] = {}  # dead jobs kept, by queue
+        self._terms: dict[Terms, Terms] = {}
+
+    def apply(self, record: r.AnyRecord, seq: int) -> None:
+        """Fold one record of batch `seq` into the state; 0: a record that is not in the journal."""
+        match record:
+            case r.Submitted():
+                self.submitted(record, seq)
+            case r.Delivered():
+                self.delivered(record)
+            case r.Released():
+                self.released(record)
+            case r.Succeeded():
+                self.succeeded(record, seq)
+            case r.Ended():
+                self.ended(record, seq)
+            case r.Forgotten():
+                self.forgotten(record)
+            case r.Restated():
+                self.restated(record, seq)
+            case r.SessionRestated():
+                self.session_restated(record, seq)
+            case _:
+                assert_never(record)
+
+    # -- one method a record ------------------------------------------------------------------
+
+    def submitted(self, record: r.Submitted, seq: int) -> list[Job]:
+        """Make the jobs, and return them."""
+        wall_ms = record.wall_ms
+        shared = [self.share(terms) for terms in record.terms]
+        live_bytes = 0
+        made = []
+        for spec in record.jobs:
+            terms = shared[spec.terms]
+            job = Job(
+                id=spec.id,
+                terms=terms,
+                payload=spec.payload,
+                submitted_ms=wall_ms,
+                seq=seq,
+                flags=spec.flags,
+                ext=spec.ext,
+            )
+            due_ms = wall_ms + terms.delay_ms if terms.delay_ms else terms.at_ms
+            if due_ms > wall_ms:
+                job.due_ms = due_ms
+                job.state = SCHEDULED
+            self.jobs[spec.id] = job
+            live_bytes += len(spec.payload) + RECORD_OVERHEAD_BYTES
+            made.append(job)
+            self.unfinished[terms.queue] = self.unfinished.get(terms.queue, 0) + 1
+        if seq:
+            self.live_bytes += live_bytes
+        self._raise_floor(record, seq)
+        return made
+
+    def _raise_floor(self, record: r.Submitted, seq: int) -> None:
+        session = self.sessions.get(record.session)
+        if session is None:
+            session = self.sessions[record.session] = Session()
+        session.floor = max(session.floor, record.floor)
+        session.settled = max(session.settled, record.settled)
+        session.seen_ms = record.wall_ms
+        session.seq = seq or session.seq
+        if record.refused or session.refused:
+            refused = dict.fromkeys((*session.refused, *record.refused))
+            session.refused = tuple(n for n in refused if n >= session.settled)
+
+    def delivered(self, record: r.Delivered) -> None:
+        jobs, holder, wall_ms = self.jobs, record.session, record.wall_ms
+        for held in record.items:
+            job = jobs.get(held.id)
+            if job is None:  # its older records were dropped: a later one says everything about it
+                continue
+            job.move(RUNNING)
+            if job.lease and job.lease != held.lease:
+                job.past = (*job.past, job.lease)
+            job.lease = held.lease
+            job.holder = holder
+            job.started_ms = wall_ms
+
+    def released(self, record: r.Released) -> None:
+        for item in record.items:
+            job = self.jobs.get(item.id)
+            if job is None:  # as in `delivered`
+                continue
+            job.move(SCHEDULED if item.due_ms else READY)
+            job.due_ms = item.due_ms
+            job.failures = item.failures
+            job.crashes = item.crashes
+            job.holder = b""
+
+    def succeeded(self, record: r.Succeeded, seq: int) -> None:
+        shared = [self.share(terms) for terms in record.terms]
+        for item in record.items:
+            self._end(item.id, SUCCEEDED)
+            terms = shared[item.terms]
+            if terms.keep_ms:
+                self._keep(Kept(item, terms, seq, len(item.result)))
+
+    def ended(self, record: r.Ended, seq: int) -> None:
+        shared = [self.share(terms) for terms in record.terms]
+        for item in record.items:
+            self._end(item.id, item.state)
+            terms = shared[item.terms]
+            if terms.keep_ms or item.state == DEAD:
+                self._keep(Kept(item, terms, seq, len(item.payload)))
+
+    def forgotten(self, record: r.Forgotten) -> None:
+        for job_id in record.ids:
+            self._drop_outcome(job_id)
+        for session in record.sessions:
+            self.sessions.pop(session, None)
+
+    def restated(self, record: r.Restated, seq: int) -> None:
+        shared = [self.share(terms) for terms in record.terms]
+        for full in record.jobs:
+            old = self.jobs.get(full.id)
+            if old is not None:  # the live path: all else is as it says
+                old.seq = seq
+                continue
+            job = Job(
+                id=full.id,
+                terms=shared[full.terms],
+                payload=full.payload,
+                submitted_ms=full.submitted_ms,
+                seq=seq,
+                flags=full.flags,
+                ext=full.ext,
+                state=cast(JobStateName, intern(full.state)),  # states are compared by identity
+                due_ms=full.due_ms,
+                failures=full.failures,
+                crashes=full.crashes,
+                lease=full.lease,
+                past=tuple(full.past),
+                holder=full.holder,
+                started_ms=full.started_ms,
+            )
+            self.jobs[full.id] = job
+            self.live_bytes += job.live_bytes
+            self.unfinished[job.terms.queue] = self.unfinished.get(job.terms.queue, 0) + 1
+
+    def session_restated(self, record: r.SessionRestated, seq: int) -> None:
+        self.sessions[record.session] = Session(
+            record.floor, record.settled, record.wall_ms, seq, tuple(record.refused)
+        )
+
+    # -- parts of the above -------------------------------------------------------------------
+
+    def share(self, terms: Terms) -> Terms:
+        """The one object for terms that are equal: a million jobs of one kind share one."""
+        known = self._terms.get(terms)
+        if known is not None:
+            return known
+        if len(self._terms) >= limits.TERMS_CACHE_MAX:
+            self._terms.clear()
+        self._terms[terms] = terms
+        return terms
+
+    def _end(self, job_id: bytes, state: JobStateName) -> None:
+        job = self.jobs.pop(job_id, None)
+        if job is not None:
+            job.move(state)
+            self.unfinished[job.terms.queue] -= 1
+            if job.seq:
+                self.live_bytes -= len(job.payload) + RECORD_OVERHEAD_BYTES
+        elif job_id in self.outcomes:  # the outcome written again
+            self._drop_outcome(job_id)
+
+    def _keep(self, kept: Kept) -> None:
+        self.outcomes[kept.item.id] = kept
+        if kept.state == DEAD:
+            self.dead[kept.terms.queue] = self.dead.get(kept.terms.queue, 0) + 1
+        self.outcome_bytes += kept.size + limits.OUTCOME_OVERHEAD_BYTES
+        if kept.seq:
+            self.live_bytes += kept.size + RECORD_OVERHEAD_BYTES
+
+    def _drop_outcome(self, job_id: bytes) -> None:
+        kept = self.outcomes.pop(job_id, None)
+        if kept is None:
+            return
+        if kept.state == DEAD:
+            self.dead[kept.terms.queue] -= 1
+        self.outcome_bytes -= kept.size + limits.OUTCOME_OVERHEAD_BYTES
+        if kept.seq:
+            self.live_bytes -= kept.size + RECORD_OVERHEAD_BYTES

@@ -1,0 +1,53 @@
+"""All that waits for a time: one heap per clock, nothing is polled.
+
+Timers are not cancelled. Who is woken looks at what it finds: a timer whose reason has gone does
+nothing.
+"""
+
+from heapq import heappop, heappush
+from typing import Literal
+
+from taskq.core.effects import Now
+
+Kind = Literal["due", "expires", "timeout", "silent", "word", "resume", "unread", "retention"]
+WALL_LOOK_MS = 1_000
+# kind, key, and what makes a timer of the same key a different one (a lease)
+Timer = tuple[Kind, bytes | int, int]
+
+
+class Timers:
+    """Two heaps: `boot` for waits, `wall` for calendar times."""
+
+    def __init__(self) -> None:
+        self._boot: list[tuple[int, int, Timer]] = []
+        self._wall: list[tuple[int, int, Timer]] = []
+        self._count = 0  # keeps timers of one time in the order in which they were set
+
+    def __len__(self) -> int:
+        return len(self._boot) + len(self._wall)
+
+    def after(self, boot_ms: int, kind: Kind, key: bytes | int, mark: int = 0) -> None:
+        self._count += 1
+        heappush(self._boot, (boot_ms, self._count, (kind, key, mark)))
+
+    def at(self, wall_ms: int, kind: Kind, key: bytes | int, mark: int = 0) -> None:
+        self._count += 1
+        heappush(self._wall, (wall_ms, self._count, (kind, key, mark)))
+
+    def due(self, now: Now, limit: int) -> list[Timer]:
+        """At most `limit` timers whose time has come, taken out, the oldest first."""
+        timers: list[Timer] = []
+        for heap, clock_ms in ((self._boot, now.boot_ms), (self._wall, now.wall_ms)):
+            while heap and heap[0][0] <= clock_ms and len(timers) < limit:
+                timers.append(heappop(heap)[2])
+        return timers
+
+    def next_ms(self, now: Now) -> int | None:
+        """The boot time of the next timer, if both clocks went on as they do now."""
+        times = []
+        if self._boot:
+            times.append(self._boot[0][0])
+        if self._wall:
+            # People may set the wall clock while we sleep: look at it at least this often.
+            times.append(now.boot_ms + min(self._wall[0][0] - now.wall_ms, WALL_LOOK_MS))
+        return min(times, default=None)
