@@ -226,10 +226,11 @@ class Attempts:
 
     def resume(self, worker: Worker, items: list[Held], last: bool, now: Now) -> None:
         """A worker says all that it holds; what our books say beyond that never arrived there."""
-        gone = []
-        for held in items:
-            if worker.unreported.pop(held.lease, None) is None and not self._adopt(worker, held, now):
-                gone.append(Stop(held.id, held.lease, "it has ended or runs elsewhere"))
+        gone = [
+            Stop(held.id, held.lease, "it has ended or runs elsewhere")
+            for held in items
+            if worker.unreported.pop(held.lease, None) is None and not self._adopt(worker, held, now)
+        ]
         self._out.say(worker.peer, Resumed(gone))
         if not last:
             return

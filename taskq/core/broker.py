@@ -73,6 +73,8 @@ class Broker:
         self,
         rng: Random,
         *,
+        version: str = "",
+        journal: str = "",
         outcome_bytes: int = limits.OUTCOME_BYTES_BUDGET,
         compact_slack_bytes: int = limits.COMPACT_SLACK_BYTES,
     ) -> None:
@@ -91,6 +93,8 @@ class Broker:
             self.ledger, self.queues, self.roster, self.timers, self.endings, self.out, rng
         )
         self.compaction = Compaction(self.ledger, compact_slack_bytes)
+        self._version = version
+        self._journal = journal
         self.epoch = 0
         self.started_boot_ms = 0
         # Jobs found ready after a restart, while workers that may be running them are expected back.
@@ -196,7 +200,7 @@ class Broker:
             case Inspect():
                 self._inspect(peer, command, now)
             case Status():
-                self.out.say(peer.number, self._status(command.request, now))
+                self.out.say(peer.number, self.status(command.request, now))
             case Announce():
                 self.roster.announce(self._worker(peer), command)
             case Resume():
@@ -297,15 +301,15 @@ class Broker:
             "crashed_attempts_total": self.attempts.crashed,
         }
 
-    def _status(self, request: int, now: Now) -> StatusReport:
-        """The core's part; the server adds what only it knows (its version, the journal's name)."""
+    def status(self, request: int, now: Now) -> StatusReport:
+        """One screenful about the broker; cheap whatever the backlog."""
         return StatusReport(
             request=request,
-            version="",
+            version=self._version,
             wall_ms=now.wall_ms,
             uptime_ms=now.boot_ms - self.started_boot_ms,
             epoch=self.epoch,
-            journal="",
+            journal=self._journal,
             journal_bytes=self.ledger.journal_bytes,
             counts=self.counts(),
             queues=reports.queue_reports(self.state, self.queues, self.roster, now),

@@ -121,6 +121,11 @@ class Ledger:
         self.seq = seq + 1
         self.open = BatchEntry(self.seq)
 
+    def go_on_from(self, last_seq: int) -> None:
+        """The journal's newest batch; what was trimmed is not numbered again."""
+        self.seq = max(self.seq, last_seq + 1)
+        self.open = BatchEntry(self.seq)
+
     def _shelve(self, entry: BatchEntry) -> None:
         self.batches.append(entry)
         self.journal_bytes += entry.size

@@ -1,0 +1,466 @@
+"""A connection without a socket: bytes in, checked messages out, and who may say what when.
+
+`BrokerSide` and `PeerSide` are its two ends. Neither waits, sends or knows the time: the caller
+sends what `greeting`, `welcome` and `take_replies` return.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Final, Generic, TypeVar, cast, get_args
+
+import msgspec
+from msgspec.msgpack import Decoder
+
+from taskq import limits
+from taskq.protocol.frames import FrameReader, FrameTooLong, ProtocolError, encode
+from taskq.protocol.messages import (
+    VERSION,
+    Cancel,
+    Command,
+    Deliver,
+    FromBroker,
+    FromProducer,
+    FromSupervisor,
+    FromWorker,
+    Goodbye,
+    Greeting,
+    Hello,
+    Inspect,
+    Message,
+    Ping,
+    Pong,
+    Refusal,
+    Reply,
+    Role,
+    Status,
+    ToBroker,
+    Unsupported,
+    Unwatch,
+    Watch,
+    Welcome,
+)
+from taskq.protocol.tokens import Token, TokenTable, proof
+
+__all__ = ["MAY_SEND", "BrokerSide", "Heard", "PeerSide", "ProtocolError"]
+
+# What a peer's caller gets to see; the greeting is the connection's own business.
+Heard = Welcome | Reply | Ping | Goodbye | Unsupported
+
+Kinds = frozenset[type[Message]]
+
+_ALWAYS: Final[Kinds] = frozenset({Ping, Pong, Goodbye, Unsupported})
+_VIEWER: Final[Kinds] = frozenset({Inspect, Status, Watch, Unwatch})
+_PRODUCER: Final[Kinds] = frozenset(get_args(FromProducer))
+_WORKER: Final[Kinds] = frozenset(get_args(FromProducer | FromWorker))
+_SUPERVISOR: Final[Kinds] = frozenset(get_args(FromSupervisor | Status))
+_ADMIN: Final[Kinds] = frozenset(get_args(Command))
+
+# The commands that each role may send, once it is welcome.
+MAY_SEND: Final[Mapping[str, Kinds]] = {
+    "producer": _PRODUCER | _ALWAYS,
+    "worker": _WORKER | _ALWAYS,
+    "supervisor": _SUPERVISOR | _ALWAYS,
+    "viewer": _VIEWER | _ALWAYS,
+    "operator": _PRODUCER | _ALWAYS,
+    "admin": _ADMIN | _ALWAYS,
+}
+
+_MAY_HEAR: Final[Kinds] = frozenset({*get_args(Reply), Ping, Goodbye, Unsupported})
+_NOTHING: Final[Kinds] = frozenset()
+
+_to_broker: Final[Decoder[ToBroker]] = Decoder(ToBroker)
+_from_broker: Final[Decoder[FromBroker]] = Decoder(FromBroker)
+
+
+class _Numbered(msgspec.Struct, array_like=True, gc=False):
+    number: int
+
+
+_numbered: Final = Decoder(_Numbered)
+
+# ValueError covers msgspec's own errors and text that is not UTF-8; RecursionError is nesting
+# that is too deep, in elements that would have been ignored.
+_UNREADABLE: Final = (ValueError, RecursionError)
+_TEXT_CHARS: Final = 300
+
+_NAMES: Final[Mapping[object, str]] = {
+    kind.__struct_config__.tag: kind.__name__ for kind in (*get_args(ToBroker), *get_args(FromBroker))
+}
+
+# The first four bytes of a connection from somebody who speaks something else.
+_HTTP: Final = frozenset(
+    {b"GET ", b"POST", b"HEAD", b"PUT ", b"DELE", b"PATC", b"OPTI", b"CONN", b"TRAC", b"PRI "}
+)
+_HTTP_BODY: Final = (
+    b"This is the port of a taskq broker. It does not speak HTTP; --http of the broker does.\n"
+)
+_HTTP_REPLY: Final = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Connection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(_HTTP_BODY), _HTTP_BODY)
+)
+
+M = TypeVar("M", bound=Message)
+
+
+def _oldest(version: int) -> int:
+    """Each side speaks its own version and the one before, so that either may be upgraded first."""
+    return max(1, version - 1)
+
+
+class _Side(ABC, Generic[M]):
+    """What both ends do: cut, decode, check, and fail once."""
+
+    def __init__(self, decoder: "Decoder[M]", numbers: frozenset[object], frame_bytes_max: int) -> None:
+        self._decode = decoder.decode
+        self._numbers = numbers
+        self._reader = FrameReader(frame_bytes_max)
+        # Message types that need no further look: the whole check, for a connection that is welcome.
+        self._free = _NOTHING
+        self._replies: list[bytes] = []
+        self._failed = False
+
+    def take_replies(self) -> bytes:
+        """What the connection itself has to say; send it now. Empties the queue."""
+        replies = b"".join(self._replies)
+        self._replies.clear()
+        return replies
+
+    def receive_eof(self) -> None:
+        """The other side sends no more. Raises ProtocolError if it stopped inside a frame."""
+        self._reader.feed_eof()
+
+    def _read(self, data: bytes) -> list[M]:
+        if self._failed:
+            raise ProtocolError("closed", "the connection has failed before; nothing more is read from it")
+        try:
+            frames = self._reader.feed(data)
+            messages = [self._decode(frame) for frame in frames]
+        except ProtocolError as error:
+            return self._read_slowly(error.frames, error)
+        except _UNREADABLE:
+            return self._read_slowly(frames, None)
+        free = self._free
+        for message in messages:
+            kind = type(message)
+            if kind not in free or (kind is Deliver and not _is_whole(cast(Deliver, message))):
+                return self._read_slowly(frames, None)
+        return messages
+
+    def _read_slowly(self, frames: list[bytes], broken: ProtocolError | None) -> list[M]:
+        """One frame after the other, so that what is before a fault is not lost with it."""
+        admitted: list[M] = []
+        try:
+            for frame in frames:
+                message = self._decoded(frame)
+                if message is not None and self._admit(message):
+                    admitted.append(message)
+            if broken is not None:
+                raise self._explained(broken)
+        except ProtocolError as error:
+            self._failed = True
+            error.messages = admitted
+            error.frames = []
+            if error.reply is None:
+                error.reply = self._parting(error.code, error.text)
+            raise
+        return admitted
+
+    def _decoded(self, frame: bytes) -> M | None:
+        """The message; or None for one that this version does not have, which is answered so."""
+        try:
+            message = self._decode(frame)
+        except _UNREADABLE as error:
+            number = _number(frame)
+            if number in self._numbers or number is None:
+                name = "a frame" if number is None else _NAMES[number]
+                raise ProtocolError("malformed", f"{name}: {_short(error)}") from None
+            if number in _NAMES:
+                raise ProtocolError("sequence", f"{_NAMES[number]} is not for this side to say") from None
+            self._replies.append(encode(Unsupported(number)))
+            return None
+        if isinstance(message, Deliver) and not _is_whole(message):
+            raise ProtocolError("malformed", "Deliver: a job's `terms` points past the list of terms")
+        return message
+
+    @abstractmethod
+    def _admit(self, message: M) -> bool:
+        """Whether the caller gets this message. Raises ProtocolError if it may not be said now."""
+
+    @abstractmethod
+    def _explained(self, error: ProtocolError) -> ProtocolError:
+        """A framing error, in words that help."""
+
+    @abstractmethod
+    def _parting(self, code: str, text: str) -> bytes | None:
+        """What to send before closing."""
+
+
+class BrokerSide(_Side[ToBroker]):
+    """The broker's end: greet, hear a hello, let the core accept it, then pass on what the role may say."""
+
+    def __init__(
+        self,
+        *,
+        nonce: bytes,
+        cluster: bytes,
+        epoch: int,
+        tokens: TokenTable | None = None,
+        version: int = VERSION,
+        partitions: int = 1,
+        features: Sequence[str] = (),
+    ) -> None:
+        super().__init__(_to_broker, _TO_BROKER, limits.FRAME_BYTES_MAX_BEFORE_HELLO)
+        self.hello: Hello | None = None
+        self._welcomed = False
+        self._nonce = nonce
+        self._cluster = cluster
+        self._epoch = epoch
+        self._tokens = tokens
+        self._version = version
+        self._partitions = partitions
+        self._features = list(features)
+
+    def greeting(self) -> bytes:
+        """The first thing to send, before anything is read."""
+        return encode(
+            Greeting(
+                version_min=_oldest(self._version),
+                version_max=self._version,
+                nonce=self._nonce,
+                cluster=self._cluster,
+                epoch=self._epoch,
+                partitions=self._partitions,
+                frame_bytes_max=limits.FRAME_BYTES_MAX,
+                payload_bytes_max=limits.PAYLOAD_BYTES_MAX,
+                batch_max=limits.BATCH_MAX,
+                beat_ms=limits.BEAT_MS,
+                auth=self._tokens is not None,
+                features=self._features,
+            )
+        )
+
+    def receive(self, data: bytes) -> list[ToBroker]:
+        """The messages in these bytes: a Hello first, and commands after `welcome`.
+
+        The hello's version and token are checked, and commands are those that its role may send.
+        Send `take_replies()` afterwards. Raises ProtocolError: send its `reply`, then close.
+        """
+        return self._read(data)
+
+    def welcome(self, wall_ms: int, next_seq: int) -> bytes:
+        """What to send once the core has accepted the hello; from here on commands may come."""
+        assert self.hello is not None, "nobody has said hello"
+        assert not self._welcomed, "welcomed twice"
+        self._welcomed = True
+        self._free = MAY_SEND[self.hello.role]
+        self._reader.raise_limit(limits.FRAME_BYTES_MAX)
+        both = [feature for feature in self._features if feature in self.hello.features]
+        return encode(Welcome(self.hello.version, wall_ms, next_seq, both))
+
+    def _admit(self, message: ToBroker) -> bool:
+        if isinstance(message, Hello):
+            self._meet(message)
+            return True
+        if not self._welcomed:
+            return self._admit_early(message)
+        assert self.hello is not None
+        if type(message) in self._free:
+            return True
+        self._refuse(message, self.hello.role)
+        return False
+
+    def _meet(self, hello: Hello) -> None:
+        if self.hello is not None:
+            raise ProtocolError("sequence", "a second Hello on one connection")
+        oldest = _oldest(self._version)
+        if not oldest <= hello.version <= self._version:
+            raise ProtocolError(
+                "version",
+                f"this broker speaks protocol version {_span(oldest, self._version)}, "
+                f"the hello says {hello.version}; upgrade the older of the two",
+            )
+        if self._tokens is not None and not self._tokens.check(hello, self._nonce):
+            raise ProtocolError("unauthorized", _unauthorized(hello))
+        self.hello = hello
+
+    def _admit_early(self, message: ToBroker) -> bool:
+        # A beat may cross the welcome on its way; it is answered here, for the core knows no such peer yet.
+        if isinstance(message, Ping):
+            self._replies.append(encode(Pong(message.token)))
+            return False
+        if isinstance(message, Pong | Unsupported):
+            return False
+        if isinstance(message, Goodbye):
+            return True
+        when = "before the Hello" if self.hello is None else "before the Welcome"
+        raise ProtocolError("sequence", f"{type(message).__name__} {when}")
+
+    def _refuse(self, message: ToBroker, role: Role) -> None:
+        text = f"{type(message).__name__} is not for the role {role!r}"
+        # Request 0 would mean the connection, and close it.
+        if isinstance(message, Cancel | Inspect | Status) and message.request:
+            self._replies.append(encode(Refusal(message.request, "unauthorized", text)))
+            return
+        raise ProtocolError("unauthorized", text)
+
+    def _explained(self, error: ProtocolError) -> ProtocolError:
+        if self.hello is not None or not isinstance(error, FrameTooLong):
+            return error
+        if error.header in _HTTP:
+            return ProtocolError(
+                "http", "somebody speaks HTTP to the broker's port; HTTP is at --http", reply=_HTTP_REPLY
+            )
+        if error.header.startswith(b"\x16\x03"):
+            # No words: what a TLS client cannot read would only confuse it.
+            return ProtocolError("tls", "somebody speaks TLS to a port without TLS", reply=b"")
+        return error
+
+    def _parting(self, code: str, text: str) -> bytes | None:
+        return encode(Refusal(0, code, text))
+
+
+class PeerSide(_Side[FromBroker]):
+    """A client's or worker's end: check the greeting, answer it with a hello, wait for the welcome."""
+
+    def __init__(
+        self,
+        *,
+        session: bytes,
+        role: Role,
+        name: str,
+        token: str | None,
+        version: int = VERSION,
+        namespace: str = "default",
+        features: Sequence[str] = (),
+    ) -> None:
+        super().__init__(_from_broker, _FROM_BROKER, limits.FRAME_BYTES_MAX)
+        self.greeting: Greeting | None = None
+        self.welcome: Welcome | None = None
+        self._session = session
+        self._role: Role = role
+        self._name = name
+        self._token = None if token is None else Token.parse(token)
+        self._version = version
+        self._chosen = version
+        self._namespace = namespace
+        self._features = list(features)
+
+    def receive(self, data: bytes) -> list[Heard]:
+        """The messages in these bytes. The Greeting is answered by a Hello in `take_replies()`.
+
+        Raises ProtocolError: send its `reply`, then close. Its code is `version` if the two ends have
+        no version in common, `unauthorized` if the broker wants a token and there is none.
+        """
+        return [message for message in self._read(data) if not isinstance(message, Greeting)]
+
+    def _admit(self, message: FromBroker) -> bool:
+        if isinstance(message, Greeting):
+            self._answer(message)
+            return False
+        if isinstance(message, Welcome):
+            self._enter(message)
+            return True
+        if type(message) in self._free or isinstance(message, Goodbye | Refusal | Ping | Pong | Unsupported):
+            return True
+        when = "before the Greeting" if self.greeting is None else "before the Welcome"
+        raise ProtocolError("sequence", f"{type(message).__name__} {when}")
+
+    def _answer(self, greeting: Greeting) -> None:
+        if self.greeting is not None:
+            raise ProtocolError("sequence", "a second Greeting on one connection")
+        self._check(greeting)
+        self.greeting = greeting
+        self._replies.append(encode(self._hello(greeting)))
+
+    def _check(self, greeting: Greeting) -> None:
+        bounds = (greeting.payload_bytes_max, greeting.frame_bytes_max, greeting.batch_max, greeting.beat_ms)
+        if min(greeting.version_min, greeting.partitions, *bounds) < 1:
+            raise ProtocolError("malformed", "Greeting: limits and versions begin at 1")
+        oldest = _oldest(self._version)
+        self._chosen = min(self._version, greeting.version_max)
+        if self._chosen < max(oldest, greeting.version_min):
+            raise ProtocolError(
+                "version",
+                f"the broker speaks protocol version {_span(greeting.version_min, greeting.version_max)}, "
+                f"this side {_span(oldest, self._version)}; upgrade the older of the two",
+            )
+        if greeting.auth and self._token is None:
+            raise ProtocolError(
+                "unauthorized", "this broker wants a token; set TASKQ_TOKEN_FILE or TASKQ_TOKEN"
+            )
+
+    def _hello(self, greeting: Greeting) -> Hello:
+        token_id, proved = "", b""
+        if greeting.auth and self._token is not None:
+            token_id = self._token.id
+            proved = proof(self._token, greeting.nonce, self._role, self._chosen)
+        return Hello(
+            version=self._chosen,
+            session=self._session,
+            role=self._role,
+            name=self._name,
+            namespace=self._namespace,
+            features=self._features,
+            token_id=token_id,
+            proof=proved,
+        )
+
+    def _enter(self, welcome: Welcome) -> None:
+        if self.greeting is None or self.welcome is not None:
+            problem = "before the Greeting" if self.greeting is None else "twice on one connection"
+            raise ProtocolError("sequence", f"Welcome {problem}")
+        if welcome.version != self._chosen:
+            raise ProtocolError(
+                "version", f"the hello said version {self._chosen}, the welcome says {welcome.version}"
+            )
+        self.welcome = welcome
+        self._free = _MAY_HEAR
+
+    def _explained(self, error: ProtocolError) -> ProtocolError:
+        if self.greeting is not None or not isinstance(error, FrameTooLong):
+            return error
+        if error.header == b"HTTP":
+            return ProtocolError("http", "an HTTP server answers at this address, not a taskq broker")
+        if error.header.startswith(b"\x15\x03"):
+            return ProtocolError("tls", "a TLS server answers at this address; use taskqs://")
+        return ProtocolError("malformed", f"no taskq broker answers at this address: {error.text}")
+
+    def _parting(self, code: str, text: str) -> bytes | None:
+        return encode(Goodbye(code, text))
+
+
+def _numbers(kinds: tuple[type[Message], ...]) -> frozenset[object]:
+    return frozenset(kind.__struct_config__.tag for kind in kinds)
+
+
+_TO_BROKER: Final = _numbers(get_args(ToBroker))
+_FROM_BROKER: Final = _numbers(get_args(FromBroker))
+
+
+def _is_whole(deliver: Deliver) -> bool:
+    """Whether each job's `terms` is an index into the list. (Of a Submit the core asks it, job by job.)"""
+    count = len(deliver.terms)
+    return all(job.terms < count for job in deliver.jobs)
+
+
+def _number(frame: bytes) -> int | None:
+    try:
+        return _numbered.decode(frame).number
+    except _UNREADABLE:
+        return None
+
+
+def _short(error: Exception) -> str:
+    text = str(error)
+    return text if len(text) <= _TEXT_CHARS else text[:_TEXT_CHARS] + "..."
+
+
+def _span(oldest: int, newest: int) -> str:
+    return str(newest) if oldest == newest else f"{oldest} to {newest}"
+
+
+def _unauthorized(hello: Hello) -> str:
+    if not hello.token_id:
+        return "this broker wants a token; set TASKQ_TOKEN_FILE or TASKQ_TOKEN"
+    # One text for all reasons: who is guessing learns nothing about which ids exist.
+    return f"the token is not known here, its proof is wrong, or it does not cover the role {hello.role!r}"

@@ -1,0 +1,1 @@
+"""The daemon: drain, decide, commit, speak. Waiting lives here; no policy does."""
