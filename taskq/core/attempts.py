@@ -79,24 +79,24 @@ class Attempts:
     def deliver(self, now: Now) -> None:
         """Give ready jobs to workers with room, one each in turn."""
         granted: dict[bytes, tuple[list[Held], list[Held]]] = {}  # durable, and in memory only
-        deliver = self._out.deliver
         lease = self._lease
+        peer = after = -1
         for slots, job in self._roster.turns():
             worker = slots.worker
             lease += 1
             worker.held[lease] = job
-            grant = granted.get(worker.session)
-            if grant is None:
-                grant = granted[worker.session] = ([], [])
+            if worker.peer != peer or job.seq != after:  # jobs in a row mostly go together
+                peer, after = worker.peer, job.seq
+                parcel = self._out.parcel(peer, after)
+                grant = granted.setdefault(worker.session, ([], []))
             terms = job.terms
             grant[terms.durability == MEMORY].append(Held(job.id, lease))
-            deliver(worker.peer, job, lease)
+            parcel.add(job, lease)
             if job.lease:
                 self.redelivered += 1
             if terms.timeout_ms:
-                self._timers.after(
-                    now.boot_ms + terms.timeout_ms + limits.TIMEOUT_BACKSTOP_MS, "timeout", job.id, lease
-                )
+                deadline_ms = now.boot_ms + terms.timeout_ms + limits.TIMEOUT_BACKSTOP_MS
+                self._timers.after(deadline_ms, "timeout", job.id, lease)
         self.delivered += lease - self._lease
         self._lease = lease
         for session, (durable, fleeting) in granted.items():

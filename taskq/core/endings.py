@@ -1,10 +1,10 @@
 """How jobs end: every outcome is made here, recorded, and told to those who wait."""
 
 from collections.abc import Callable, Iterable
+from zlib import crc32
 
 from taskq.core import records as r
 from taskq.core.effects import Now
-from taskq.core.intake import digest
 from taskq.core.job import CANCELLED, DEAD, EXPIRED, READY, Job
 from taskq.core.ledger import Ledger
 from taskq.core.queues import Queues
@@ -51,7 +51,7 @@ class Endings:
                     job.submitted_ms,
                     job.started_ms,
                     wall_ms,
-                    digest(terms.task, job.payload),
+                    crc32(job.payload),
                     success.result,
                     success.flags,
                 )
@@ -89,7 +89,7 @@ class Endings:
                 submitted_ms=job.submitted_ms,
                 started_ms=job.started_ms,
                 finished_ms=now.wall_ms,
-                digest=digest(job.terms.task, job.payload),
+                digest=crc32(job.payload),
                 fault=fault,
                 payload=job.payload,
                 flags=job.flags,
@@ -112,7 +112,7 @@ class Endings:
             submitted_ms=job.submitted_ms,
             started_ms=job.started_ms,
             finished_ms=now.wall_ms,
-            digest=digest(job.terms.task, job.payload),
+            digest=crc32(job.payload),
             reason=reason,
         )
 

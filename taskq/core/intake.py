@@ -11,11 +11,6 @@ from taskq.core.state import Session
 from taskq.protocol.messages import MEMORY, Confirm, JobSpec, Submit, Terms, Verdict
 
 
-def digest(task: str, payload: bytes) -> int:
-    """Tells whether an id comes back with another job. Not against malice: who may submit may submit."""
-    return crc32(payload, crc32(task.encode()))
-
-
 class Intake:
     """Decides a Submit message: a job by its id is one job, however often it is submitted."""
 
@@ -28,28 +23,30 @@ class Intake:
 
     def submit(self, session: bytes, submit: Submit, now: Now) -> tuple[list[Job], Confirm]:
         """The jobs made, and the confirm to be sent when they are durable."""
-        jobs = self._state.jobs
         specs = submit.jobs
-        terms_count = len(submit.terms)
         known = self._state.sessions.get(session)
-        if self.closed_because or (known is not None and submit.first < known.floor):
+        is_repeated = known is not None and submit.first < known.floor
+        if is_repeated or self.closed_because or not self._are_plain(submit):
             fresh, verdicts = self._sift(known, submit)
-        elif len({spec.id for spec in specs}) == len(specs) and not any(
-            spec.id in jobs
-            or spec.id in self._state.outcomes
-            or len(spec.payload) > limits.PAYLOAD_BYTES_MAX
-            or spec.terms >= terms_count
-            or spec.ext
-            for spec in specs
-        ):
-            fresh, verdicts = specs, []
         else:
-            fresh, verdicts = self._sift(known, submit)
+            fresh, verdicts = specs, []
         made = self._write(session, submit, fresh, verdicts, now)
         return made, Confirm(submit.first, len(specs), verdicts)
 
     def forget(self, session: bytes) -> None:
         self._refused.pop(session, None)
+
+    def _are_plain(self, submit: Submit) -> bool:
+        """Are all of these new jobs that nothing speaks against? Nearly always: so it is quick."""
+        jobs, outcomes = self._state.jobs, self._state.outcomes
+        terms_count = len(submit.terms)
+        for spec in submit.jobs:
+            job_id = spec.id
+            if job_id in jobs or job_id in outcomes or spec.ext or spec.terms >= terms_count:
+                return False
+            if len(spec.payload) > limits.PAYLOAD_BYTES_MAX:
+                return False
+        return len({spec.id for spec in submit.jobs}) == len(submit.jobs)
 
     # -- one by one ---------------------------------------------------------------------------
 
@@ -71,8 +68,8 @@ class Intake:
         """None: a new job. `accepted`: a known one, submitted again."""
         if spec.terms >= len(terms):
             return Verdict(seq, "invalid", f"terms {spec.terms} of {len(terms)}")
-        if (there := self._digest_there(spec, terms, fresh)) is not None:
-            if there == digest(terms[spec.terms].task, spec.payload):
+        if (there := self._there(spec, terms, fresh)) is not None:
+            if there == (terms[spec.terms].task, crc32(spec.payload)):
                 return Verdict(seq, "accepted")
             return Verdict(
                 seq, "conflict", f"job {spec.id.hex()} exists with other arguments or another task"
@@ -91,15 +88,19 @@ class Intake:
             return Verdict(seq, "busy", self.closed_because)
         return None
 
-    def _digest_there(self, spec: JobSpec, terms: list[Terms], fresh: dict[bytes, JobSpec]) -> int | None:
+    def _there(
+        self, spec: JobSpec, terms: list[Terms], fresh: dict[bytes, JobSpec]
+    ) -> tuple[str, int] | None:
+        """Task and digest of the job that has this id already. The digest tells a mistake from a
+        repetition; it is not against malice: who may submit may submit."""
         job = self._state.jobs.get(spec.id)
         if job is not None:
-            return digest(job.terms.task, job.payload)
+            return job.terms.task, crc32(job.payload)
         kept = self._state.outcomes.get(spec.id)
         if kept is not None:
-            return kept.item.digest
+            return kept.terms.task, kept.item.digest
         twin = fresh.get(spec.id)
-        return None if twin is None else digest(terms[twin.terms].task, twin.payload)
+        return None if twin is None else (terms[twin.terms].task, crc32(twin.payload))
 
     # -- what is written ----------------------------------------------------------------------
 

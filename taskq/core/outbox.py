@@ -21,6 +21,21 @@ from taskq.protocol.messages import (
 )
 
 
+class Parcel:
+    """Attempts for one peer, whose jobs' submissions are durable with batch `after`."""
+
+    def __init__(self, peer: int, after: int) -> None:
+        self.peer = peer
+        self.after = after
+        self.index = TermsIndex()
+        self.items: list[Delivery] = []
+
+    def add(self, job: Job, lease: int) -> None:
+        attempt = job.failures + job.crashes + 1
+        terms = self.index.index(job.terms)
+        self.items.append(Delivery(job.id, lease, attempt, terms, job.payload, job.flags, job.ext))
+
+
 class Outbox:
     """Collects a turn's messages. `take` gives them out as effects, each with the batch it waits for."""
 
@@ -29,8 +44,7 @@ class Outbox:
         self._outcomes: dict[int, list[Outcome]] = {}
         self._acked: dict[int, tuple[int, list[Reported]]] = {}
         self._stops: dict[int, list[Stop]] = {}
-        # by peer and by the batch in which the jobs were submitted
-        self._deliveries: dict[tuple[int, int], tuple[TermsIndex, list[Delivery]]] = {}
+        self._parcels: dict[tuple[int, int], Parcel] = {}
         self._closes: list[Close] = []
         self._at_once: list[tuple[int, Reply]] = []
 
@@ -42,7 +56,10 @@ class Outbox:
         self._at_once.append((peer, message))
 
     def outcome(self, peer: int, outcome: Outcome) -> None:
-        self._outcomes.setdefault(peer, []).append(outcome)
+        outcomes = self._outcomes.get(peer)
+        if outcomes is None:
+            outcomes = self._outcomes[peer] = []
+        outcomes.append(outcome)
 
     def acked(self, peer: int, seq: int, items: list[Reported]) -> None:
         if peer in self._acked:
@@ -52,22 +69,12 @@ class Outbox:
     def stop(self, peer: int, stop: Stop) -> None:
         self._stops.setdefault(peer, []).append(stop)
 
-    def deliver(self, peer: int, job: Job, lease: int) -> None:
-        parcel = self._deliveries.get((peer, job.seq))
+    def parcel(self, peer: int, after: int) -> "Parcel":
+        """Deliveries for a peer, of jobs submitted in batch `after`."""
+        parcel = self._parcels.get((peer, after))
         if parcel is None:
-            parcel = self._deliveries[(peer, job.seq)] = (TermsIndex(), [])
-        index, items = parcel
-        items.append(
-            Delivery(
-                job.id,
-                lease,
-                job.failures + job.crashes + 1,
-                index.index(job.terms),
-                job.payload,
-                job.flags,
-                job.ext,
-            )
-        )
+            parcel = self._parcels[(peer, after)] = Parcel(peer, after)
+        return parcel
 
     def close(self, peer: int, code: str, text: str) -> None:
         self._closes.append(Close(peer, Goodbye(code, text)))
@@ -85,10 +92,10 @@ class Outbox:
             effects.append(Send(peer, Acked(seq, items), newest))
         for peer, outcomes in self._outcomes.items():
             effects += [Send(peer, Outcomes(part), newest) for part in split(outcomes, _result_bytes)]
-        for (peer, after), (index, deliveries) in self._deliveries.items():
-            effects += [
-                Send(peer, Deliver(index.terms, part), after) for part in split(deliveries, _payload_bytes)
-            ]
+        for parcel in self._parcels.values():
+            terms = parcel.index.terms
+            for part in split(parcel.items, _payload_bytes):
+                effects.append(Send(parcel.peer, Deliver(terms, part), parcel.after))
         for peer, stops in self._stops.items():
             effects += [Send(peer, Revoke(part), newest) for part in split(stops, _no_bytes)]
         effects += self._closes
@@ -97,7 +104,7 @@ class Outbox:
 
     def _clear(self) -> None:
         self._replies, self._at_once, self._closes = [], [], []
-        self._outcomes, self._acked, self._stops, self._deliveries = {}, {}, {}, {}
+        self._outcomes, self._acked, self._stops, self._parcels = {}, {}, {}, {}
 
 
 T = TypeVar("T")

@@ -36,13 +36,13 @@ class Retention:
     def note(self, job_ids: list[bytes]) -> None:
         """These were finished now."""
         outcomes = self._state.outcomes
-        keep_ms, line = -1, deque[bytes]()
+        terms, line = None, deque[bytes]()
         for job_id in job_ids:
             kept = outcomes.get(job_id)
             if kept is None:
                 continue
-            if _keep_ms(kept) != keep_ms:
-                keep_ms = _keep_ms(kept)
+            if kept.terms is not terms or kept.state == DEAD:
+                terms = kept.terms
                 line = self._line(kept)
             line.append(job_id)
 

@@ -152,6 +152,8 @@ class State:
         for item in record.items:
             self._end(item.id, item.state)
             terms = shared[item.terms]
+            if item.state == DEAD:
+                self.dead[terms.queue] = self.dead.get(terms.queue, 0) + 1
             if terms.keep_ms or item.state == DEAD:
                 self._keep(Kept(item, terms, seq, len(item.payload)))
 
@@ -218,8 +220,6 @@ class State:
 
     def _keep(self, kept: Kept) -> None:
         self.outcomes[kept.item.id] = kept
-        if kept.state == DEAD:
-            self.dead[kept.terms.queue] = self.dead.get(kept.terms.queue, 0) + 1
         self.outcome_bytes += kept.size + limits.OUTCOME_OVERHEAD_BYTES
         if kept.seq:
             self.live_bytes += kept.size + RECORD_OVERHEAD_BYTES

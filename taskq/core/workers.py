@@ -79,6 +79,9 @@ class Pool:
     def next_job(self) -> Job | None:
         """The next job for any member: its queues take turns."""
         sights = self.sights
+        if len(sights) == 1:
+            lane = sights[0].first()
+            return lane.jobs.popleft() if lane is not None else None
         for _ in range(len(sights)):
             lane = sights[0].first()
             sights.rotate(-1)
