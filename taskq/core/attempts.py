@@ -115,11 +115,13 @@ class Attempts:
         counted: dict[bytes, tuple[Job, Success]] = {}
         odd: list[Reported] = []
         jobs = self._jobs
-        drop = worker.drop
+        held = worker.held
         by_task = worker.by_task
         for success in ack.items:
             lease = success.lease
-            mine = drop(lease)
+            if worker.extended or worker.progress:
+                worker.drop_notes(lease)
+            mine = held.pop(lease, None)
             if mine is not None:
                 slots = by_task.get(mine.terms.task)
                 if slots is not None:
@@ -263,7 +265,8 @@ class Attempts:
     # -- parts --------------------------------------------------------------------------------
 
     def _give_back(self, worker: Worker, lease: int) -> None:
-        job = worker.drop(lease)
+        worker.drop_notes(lease)
+        job = worker.held.pop(lease, None)
         if job is None:
             return
         slots = worker.by_task.get(job.terms.task)

@@ -33,7 +33,7 @@ class Endings:
         durable: tuple[TermsIndex, list[r.SuccessItem]] = (TermsIndex(), [])
         fleeting: tuple[TermsIndex, list[r.SuccessItem]] = (TermsIndex(), [])
         strictest = MEMORY
-        ended = self._watchers.ended
+        watched = self._watchers.by_job
         wall_ms = now.wall_ms
         for job, success in pairs:
             terms = job.terms
@@ -56,8 +56,11 @@ class Endings:
                     success.flags,
                 )
             )
-            self._leave_line(job)
-            ended(job.id, Outcome(job.id, "succeeded", success.result, success.flags, attempts=attempts))
+            if job.state is READY:
+                self._queues.bury(job)
+            if job.id in watched:
+                outcome = Outcome(job.id, "succeeded", success.result, success.flags, attempts=attempts)
+                self._watchers.ended(job.id, outcome)
         if durable[1]:
             self._ledger.succeed(r.Succeeded(durable[0].terms, durable[1]), strictest)
             self._retention.note([item.id for item in durable[1]])
@@ -121,12 +124,9 @@ class Endings:
         for job in jobs:
             count += 1
             item = make(job)
-            self._leave_line(job)
+            if job.state is READY:
+                self._queues.bury(job)
             self._ledger.end(r.Ended([job.terms], [item]), job.terms.durability)
             self._retention.note([job.id])
             self._watchers.ended(job.id, outcome_of(Kept(item, job.terms, 0, 0)))
         return count
-
-    def _leave_line(self, job: Job) -> None:
-        if job.state is READY:
-            self._queues.bury(job)

@@ -11,17 +11,17 @@ class Watchers:
     """Peers that watch jobs. A peer that went away is noticed when there would be something to say."""
 
     def __init__(self, state: State, peers: Peers, out: Outbox) -> None:
-        self._by_job: dict[bytes, int | tuple[int, ...]] = {}
+        self.by_job: dict[bytes, int | tuple[int, ...]] = {}
         self._state = state
         self._peers = peers.peers
         self._out = out
 
     def __len__(self) -> int:
-        return len(self._by_job)
+        return len(self.by_job)
 
     def watch(self, peer: int, ids: list[bytes]) -> None:
         """Tell the peer now of what has ended or is not known, and of the others when they end."""
-        jobs, outcomes, by_job = self._state.jobs, self._state.outcomes, self._by_job
+        jobs, outcomes, by_job = self._state.jobs, self._state.outcomes, self.by_job
         for job_id in ids:
             if job_id in jobs:
                 others = by_job.setdefault(job_id, peer)
@@ -34,22 +34,23 @@ class Watchers:
 
     def unwatch(self, peer: int, ids: list[bytes]) -> None:
         for job_id in ids:
-            watching = self._by_job.pop(job_id, ())
+            watching = self.by_job.pop(job_id, ())
             others = tuple(other for other in _all(watching) if other != peer)
             if others:
-                self._by_job[job_id] = others
+                self.by_job[job_id] = others
 
     def ended(self, job_id: bytes, outcome: Outcome) -> None:
         """A job has an outcome: say so to those who wait."""
-        watching = self._by_job.pop(job_id, None)
+        watching = self.by_job.pop(job_id, None)
         if watching is None:
             return
-        for peer in _all(watching):
+        if isinstance(watching, int):
+            if watching in self._peers:
+                self._out.outcome(watching, outcome)
+            return
+        for peer in watching:
             if peer in self._peers:
                 self._out.outcome(peer, outcome)
-
-    def is_watched(self, job_id: bytes) -> bool:
-        return job_id in self._by_job
 
     def _join(self, others: int | tuple[int, ...], peer: int) -> tuple[int, ...]:
         alive = (other for other in _all(others) if other in self._peers)

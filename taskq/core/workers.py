@@ -111,13 +111,10 @@ class Worker:
         self.lost_ms = 0  # boot; when its connection was lost
         self.unreported: dict[int, Job] = {}  # while it resumes: held by our books, not yet named by it
 
-    def drop(self, lease: int) -> Job | None:
-        """It no longer holds this; its slot is not yet given back."""
-        if self.extended:
-            self.extended.pop(lease, None)
-        if self.progress:
-            self.progress.pop(lease, None)
-        return self.held.pop(lease, None)
+    def drop_notes(self, lease: int) -> None:
+        """Forget what was noted about an attempt."""
+        self.extended.pop(lease, None)
+        self.progress.pop(lease, None)
 
     def refresh(self) -> None:
         """Derive whether it may be given jobs, and offer its room."""
