@@ -63,6 +63,8 @@ RECONNECT_MAX_EARLY_MS: Final = 500  # in the first minute, so that a restarted 
 RECONNECT_EARLY_FOR_MS: Final = 60_000
 RECONNECT_MAX_MS: Final = 5_000
 CONNECT_TIMEOUT_MS: Final = 5_000
+# How long a closing peer waits for the broker to have read its goodbye.
+CLOSE_TIMEOUT_MS: Final = 1_000
 CONFIRM_TIMEOUT_MS: Final = 30_000
 # Submissions a client keeps for sending again; beyond it `submit` waits.
 UNCONFIRMED_JOBS_MAX: Final = 100_000
@@ -109,7 +111,8 @@ COMMIT_BYTES_MAX: Final = 64 * 1024 * 1024
 # Below this free space submissions are refused; outcomes are still recorded.
 DISK_RESERVE_BYTES: Final = 64 * 1024 * 1024
 JOURNAL_LOCK_WAIT_MS: Final = 5_000
-WAL_BYTES_MAX: Final = 64 * 1024 * 1024
+# A checkpoint holds up commits for about 2 ms a MiB.
+WAL_BYTES_MAX: Final = 16 * 1024 * 1024
 
 # -- workers ----------------------------------------------------------------------------------
 
@@ -117,7 +120,11 @@ SLOTS_MAX: Final = 100_000
 GRACE_MS: Final = 30_000
 CHILD_BACKOFF_FIRST_MS: Final = 100
 CHILD_BACKOFF_MAX_MS: Final = 30_000
+# A child that lived this long is no crash loop: the next one starts at once.
+CHILD_STEADY_MS: Final = 10_000
 
 # -- payloads (users' arguments and results) ----------------------------------------------------
 
 PAYLOAD_DEPTH_MAX: Final = 64
+# Items of one list or map: bounds what a few hostile bytes can make the parser allocate.
+PAYLOAD_ITEMS_MAX: Final = 131_072

@@ -132,7 +132,8 @@ class Keeper:
         self._channel = channel
         self._log = log
         self._trims: deque[tuple[int, int]] = deque()
-        self._gives_back = False
+        # The last owner may have been closed before it was done.
+        self._gives_back = True
         self._is_full = False
 
     def run(self) -> None:

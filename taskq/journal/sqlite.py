@@ -7,54 +7,28 @@ second broker and a stray `sqlite3`, and vanishes with the process that held it.
 
 import os
 import sqlite3
-import time
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from zlib import crc32
 
 from taskq import limits
-from taskq.errors import (
-    ConfigError,
-    JournalCorrupt,
-    JournalError,
-    JournalFailed,
-    JournalFull,
-    JournalLocked,
-    TaskqError,
-)
+from taskq.errors import JournalCorrupt, JournalError, JournalFailed, JournalFull, TaskqError
 from taskq.journal.base import Durability
+from taskq.journal.sqlite_open import (
+    ADVICE,
+    FORMAT,
+    MIGRATIONS,
+    PAGE_BYTES,
+    connect,
+    create,
+    error_code,
+    error_name,
+    format_of,
+    opening_error,
+)
+from taskq.journal.wal import boot_id, commits_behind, wal_path
 
-# "tskq" in the file's header: tells our files from those of other programs.
-APPLICATION_ID: Final = int.from_bytes(b"tskq")
-# Step n leads from format n to format n + 1; an empty file is format 0. Steps are only ever added.
-MIGRATIONS: Final = (
-    (
-        f"PRAGMA application_id = {APPLICATION_ID}",
-        "CREATE TABLE log (seq INTEGER PRIMARY KEY, crc INTEGER NOT NULL, data BLOB NOT NULL)",
-        "CREATE TABLE meta (k TEXT PRIMARY KEY, v) WITHOUT ROWID",
-        # `first` is the lowest batch that was not trimmed: without it a lost beginning looks like a trim.
-        "INSERT INTO meta VALUES ('cluster', randomblob(16)), ('epoch', 0), ('first', 1)",
-    ),
-)
-FORMAT: Final = len(MIGRATIONS)
-PRAGMAS: Final = (
-    # Checkpoints are ours to time (see `checkpoint`), never in the middle of a commit.
-    "PRAGMA wal_autocheckpoint = 0",
-    # Some systems build SQLite to overwrite what is deleted: every trim would be written twice.
-    "PRAGMA secure_delete = OFF",
-    # A mapped file turns an I/O error into a signal.
-    "PRAGMA mmap_size = 0",
-    # Batches are written once and read once; a cache would only hold what nobody asks for again.
-    "PRAGMA cache_size = -4000",
-    # On macOS fsync alone does not reach the disk; elsewhere these change nothing.
-    "PRAGMA fullfsync = 1",
-    "PRAGMA checkpoint_fullfsync = 1",
-)
-PAGE_BYTES: Final = 8192
-# What SQLite reads first; no database is smaller.
-HEADER_BYTES: Final = 512
-LOCK_RETRY_S: Final = 0.02
 # One slice of trimming or of giving space back: what an append may have to wait for.
 SLICE_BYTES: Final = 1024 * 1024
 SLICE_ROWS: Final = 256
@@ -62,7 +36,6 @@ SLICE_ROWS: Final = 256
 READ_BYTES: Final = 4 * 1024 * 1024
 # Free pages are kept for coming appends up to a quarter of what is held, and at least this much.
 FREE_BYTES_MIN: Final = 4 * 1024 * 1024
-ADVICE: Final = "Keep a copy of the file, then restore the last backup."
 
 
 class SqliteLog:
@@ -76,16 +49,17 @@ class SqliteLog:
         self.first_seq = 1
         self.last_seq = 0
         self.size_bytes = 0
-        self._wal = _wal_path(path)
+        self._wal = wal_path(path)
         self._mode = ""
         self._page_bytes = PAGE_BYTES
-        _create(path)
-        self.db = _connect(path, lock_wait_ms)
+        self._damaged_wal = path.with_name(path.name + "-wal-damaged")
+        create(path)
+        self.db = connect(path, lock_wait_ms)
         try:
             self._take_over()
         except sqlite3.Error as error:
             self.db.close()
-            raise _opening_error(path, error) from error
+            raise opening_error(path, error) from error
         except TaskqError:
             self.db.close()
             raise
@@ -130,7 +104,9 @@ class SqliteLog:
                     size += len(data)
                     if size >= READ_BYTES:
                         return batches
-        except sqlite3.DatabaseError as error:
+        except sqlite3.Error as error:
+            if error_code(error) == sqlite3.SQLITE_IOERR:
+                raise self._error(error, f"reading batch {expected}") from error
             raise self._corrupt(expected, f"cannot be read ({error})") from error
         if expected <= self.last_seq:
             raise self._corrupt(expected, f"is missing: the journal should go on to {self.last_seq}")
@@ -149,7 +125,7 @@ class SqliteLog:
             self._synchronous("NORMAL")
             self.db.execute("BEGIN")
             self.db.execute("DELETE FROM log WHERE seq <= ?", (upto,))
-            self.db.execute("UPDATE meta SET v = ? WHERE k = 'first'", (upto + 1,))
+            self._save_meta(upto + 1)
             self.db.execute("COMMIT")
         except sqlite3.Error as error:
             raise self._error(error, f"trimming below {before_seq}") from error
@@ -164,15 +140,16 @@ class SqliteLog:
         they pass a quarter of what is held (a backlog was drained) do pages move and the file shrink.
         """
         self._check()
-        free = self._free_pages()
-        if free * self._page_bytes <= max(self.size_bytes // 4, FREE_BYTES_MIN):
-            return False
         try:
+            free = self._free_pages()
+            if free * self._page_bytes <= max(self.size_bytes // 4, FREE_BYTES_MIN):
+                return False
             self._synchronous("NORMAL")
-            self.db.execute(f"PRAGMA incremental_vacuum({SLICE_BYTES // self._page_bytes})").fetchall()
+            # `execute` would stop after the first page: this statement has steps, but no columns.
+            self.db.executescript(f"PRAGMA incremental_vacuum({SLICE_BYTES // self._page_bytes})")
+            return self._free_pages() < free
         except sqlite3.Error as error:
             raise self._error(error, "giving space back") from error
-        return self._free_pages() < free
 
     def checkpoint(self) -> None:
         """Copy the WAL into the main file and empty it. A full disk leaves it for later."""
@@ -194,31 +171,69 @@ class SqliteLog:
             self.db.close()
 
     def _take_over(self) -> None:
+        self._page_bytes = self.db.execute("PRAGMA page_size").fetchone()[0]
+        self._refuse_damaged_wal()
+        self._synchronous("FULL")
+        self.db.execute("BEGIN")
         self._migrate()
+        self._read_meta()
+        self.epoch += 1
+        self._save_meta(self.first_seq)
+        self.db.execute("INSERT OR REPLACE INTO meta VALUES ('boot', ?)", (boot_id(),))
+        self.db.execute("COMMIT")
         # What a killed broker left in the WAL may be in the page cache only (`os`, or an fsync that
         # failed). A new owner confirms repeated submissions on the strength of it: make it durable.
         self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        self._synchronous("FULL")
-        self.db.execute("UPDATE meta SET v = v + 1 WHERE k = 'epoch'")
         _sync_directory(self.path.parent)
-        meta = dict(self.db.execute("SELECT k, v FROM meta"))
-        self.cluster, self.epoch, self.first_seq = meta["cluster"], meta["epoch"], meta["first"]
         last, size = self.db.execute("SELECT max(seq), coalesce(sum(length(data)), 0) FROM log").fetchone()
         self.last_seq = self.first_seq - 1 if last is None else last
         self.size_bytes = size
-        self._page_bytes = self.db.execute("PRAGMA page_size").fetchone()[0]
+
+    def _refuse_damaged_wal(self) -> None:
+        if not self._damaged_wal.exists():
+            # A passive checkpoint leaves the WAL's bytes where they are; closing would delete them.
+            _, frames, _ = self.db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            commits = commits_behind(self._wal, max(frames, 0), self._page_bytes)
+            if not commits or not self._is_same_boot():
+                return
+            _copy(self._wal, self._damaged_wal)
+        raise JournalCorrupt(
+            f"the journal {self.path} has lost its newest batches: bytes of its WAL were changed, and "
+            f"commits behind them cannot be read. {self._damaged_wal} is a copy of the WAL. Restore the last "
+            "backup; or, to go on without those batches, move that copy away and start again."
+        )
+
+    def _is_same_boot(self) -> bool:
+        # Since the last owner opened the file; if not, the power may have been cut.
+        row = None
+        if format_of(self.db, self.path):
+            row = self.db.execute("SELECT v FROM meta WHERE k = 'boot'").fetchone()
+        boot = boot_id()
+        return bool(boot) and row == (boot,)
 
     def _migrate(self) -> None:
-        found = _format(self.db)
-        if found == FORMAT:
-            return
-        self.db.execute("PRAGMA synchronous = FULL")
-        self.db.execute("BEGIN IMMEDIATE")
+        found = format_of(self.db, self.path)
         for step in MIGRATIONS[found:]:
             for statement in step:
                 self.db.execute(statement)
         self.db.execute("INSERT OR REPLACE INTO meta VALUES ('format', ?)", (FORMAT,))
-        self.db.execute("COMMIT")
+        if not found:
+            self.cluster = os.urandom(16)
+            self._save_meta(self.first_seq)
+
+    def _read_meta(self) -> None:
+        meta: dict[str, Any] = dict(self.db.execute("SELECT k, v FROM meta"))
+        held = (meta.get("cluster"), meta.get("epoch"), meta.get("first"))
+        if meta.get("check") != _check_of(held):
+            raise JournalCorrupt(f"the journal {self.path}: its table meta is not what was written. {ADVICE}")
+        self.cluster, self.epoch, self.first_seq = meta["cluster"], meta["epoch"], meta["first"]
+
+    def _save_meta(self, first_seq: int) -> None:
+        held = (self.cluster, self.epoch, first_seq)
+        self.db.execute(
+            "INSERT OR REPLACE INTO meta VALUES ('cluster', ?), ('epoch', ?), ('first', ?), ('check', ?)",
+            (*held, _check_of(held)),
+        )
 
     def _synchronous(self, mode: str) -> None:
         if mode == self._mode:
@@ -246,112 +261,20 @@ class SqliteLog:
             raise self.failed
 
     def _error(self, error: sqlite3.Error, what: str) -> JournalError:
-        if _code(error) == sqlite3.SQLITE_FULL:
+        if error_code(error) == sqlite3.SQLITE_FULL:
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
             return JournalFull(f"the journal {self.path} has no room for {what}: {error}")
         # Never again after an I/O error: a second fsync may say yes about pages that were dropped.
-        self.failed = JournalFailed(f"the journal {self.path} failed at {what}: {error} ({_name(error)})")
+        self.failed = JournalFailed(
+            f"the journal {self.path} failed at {what}: {error} ({error_name(error)})"
+        )
         return self.failed
 
     def _corrupt(self, seq: int, what: str) -> JournalCorrupt:
         return JournalCorrupt(
             f"the journal {self.path}: batch {seq} (table log, seq = {seq}) {what}. {ADVICE}"
         )
-
-
-def _create(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise ConfigError(f"the journal's directory {path.parent} does not exist: create it first")
-    if path.is_dir():
-        raise ConfigError(f"the journal {path} is a directory; it must be a file")
-    try:
-        # Payloads are nobody else's business. SQLite gives the WAL the same mode.
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:
-        _refuse_cut(path)
-    except OSError as error:
-        raise ConfigError(f"the journal {path} cannot be created: {error.strerror}") from error
-
-
-def _refuse_cut(path: Path) -> None:
-    # SQLite would take these for new databases, and throw the WAL away. An empty file alone is what
-    # a broker leaves that was killed while it made its journal. The WAL comes into being last.
-    has_wal = _wal_path(path).exists()
-    size = path.stat().st_size
-    if 0 < size < HEADER_BYTES or (size == 0 and has_wal):
-        raise JournalCorrupt(f"the journal {path} was cut to {size} bytes. {ADVICE}")
-
-
-def _wal_path(path: Path) -> Path:
-    return path.with_name(path.name + "-wal")
-
-
-def _connect(path: Path, lock_wait_ms: int) -> sqlite3.Connection:
-    deadline = time.monotonic() + lock_wait_ms / 1000
-    while True:
-        # Opened in one thread and used in another, never in two at once.
-        db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-        try:
-            _lock(db, path)
-        except sqlite3.Error as error:
-            db.close()
-            if _code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise _opening_error(path, error) from error
-            if time.monotonic() >= deadline:
-                raise JournalLocked(
-                    f"the journal {path} is held by another process (tried for {lock_wait_ms / 1000:g} s): "
-                    "stop the other broker, or give this one another journal"
-                ) from error
-            time.sleep(LOCK_RETRY_S)
-        except TaskqError:
-            db.close()
-            raise
-        else:
-            return db
-
-
-def _lock(db: sqlite3.Connection, path: Path) -> None:
-    # Before the first look at the file: a WAL that is read in normal locking mode gets a shared
-    # index beside it, and stays open to others.
-    db.execute("PRAGMA locking_mode = EXCLUSIVE")
-    _refuse_foreign(db, path)
-    _refuse_newer(db, path)
-    # Both count only while the file is empty.
-    db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
-        raise ConfigError(f"the journal {path} is on a file system that cannot hold an SQLite WAL")
-    for pragma in PRAGMAS:
-        db.execute(pragma)
-    db.execute("BEGIN EXCLUSIVE")
-    db.execute("COMMIT")
-
-
-def _refuse_foreign(db: sqlite3.Connection, path: Path) -> None:
-    owner = db.execute("PRAGMA application_id").fetchone()[0]
-    if owner == APPLICATION_ID:
-        return
-    if owner or db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        raise ConfigError(
-            f"{path} is an SQLite database of another program, not a journal: choose another file"
-        )
-
-
-def _refuse_newer(db: sqlite3.Connection, path: Path) -> None:
-    found = _format(db)
-    if found > FORMAT:
-        raise JournalError(
-            f"the journal {path} has format {found}, written by a newer taskq; this one reads formats "
-            f"up to {FORMAT}: start the newer version, or restore a backup made before it"
-        )
-
-
-def _format(db: sqlite3.Connection) -> int:
-    if not db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'meta'").fetchone()[0]:
-        return 0
-    found: int = db.execute("SELECT v FROM meta WHERE k = 'format'").fetchone()[0]
-    return found
 
 
 def _sync_directory(path: Path) -> None:
@@ -363,26 +286,13 @@ def _sync_directory(path: Path) -> None:
         os.close(directory)
 
 
-def _opening_error(path: Path, error: sqlite3.Error) -> TaskqError:
-    match _code(error):
-        case sqlite3.SQLITE_NOTADB:
-            return JournalCorrupt(
-                f"{path} is not a journal: it is another kind of file, or its beginning was overwritten. "
-                f"{ADVICE}"
-            )
-        case sqlite3.SQLITE_CORRUPT:
-            return JournalCorrupt(f"the journal {path} is damaged ({error}). {ADVICE}")
-        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-            return ConfigError(f"the journal {path} cannot be written ({error}): check its owner and mode")
-        case sqlite3.SQLITE_FULL:
-            return JournalFull(f"the journal {path} cannot be opened: {error}")
-    return JournalFailed(f"the journal {path} cannot be opened: {error} ({_name(error)})")
+def _check_of(held: tuple[object, ...]) -> int:
+    return crc32(repr(held).encode())
 
 
-def _code(error: sqlite3.Error) -> int:
-    # The low byte is the kind, the rest says where.
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
-
-
-def _name(error: sqlite3.Error) -> str:
-    return str(getattr(error, "sqlite_errorname", type(error).__name__))
+def _copy(source: Path, target: Path) -> None:
+    with os.fdopen(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(source.read_bytes())
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_directory(target.parent)

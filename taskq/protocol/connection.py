@@ -4,20 +4,17 @@
 sends what `greeting`, `welcome` and `take_replies` return.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Final, Generic, TypeVar, cast, get_args
+from typing import Final, get_args
 
-import msgspec
 from msgspec.msgpack import Decoder
 
 from taskq import limits
-from taskq.protocol.frames import FrameReader, FrameTooLong, ProtocolError, encode
+from taskq.protocol.frames import FrameTooLong, ProtocolError, encode
 from taskq.protocol.messages import (
     VERSION,
     Cancel,
     Command,
-    Deliver,
     FromBroker,
     FromProducer,
     FromSupervisor,
@@ -26,7 +23,6 @@ from taskq.protocol.messages import (
     Greeting,
     Hello,
     Inspect,
-    Message,
     Ping,
     Pong,
     Refusal,
@@ -39,6 +35,8 @@ from taskq.protocol.messages import (
     Watch,
     Welcome,
 )
+from taskq.protocol.side import Kinds, Side
+from taskq.protocol.strangers import callee_fault, caller_fault
 from taskq.protocol.tokens import Token, TokenTable, proof
 
 __all__ = ["MAY_SEND", "BrokerSide", "Heard", "PeerSide", "ProtocolError"]
@@ -46,7 +44,6 @@ __all__ = ["MAY_SEND", "BrokerSide", "Heard", "PeerSide", "ProtocolError"]
 # What a peer's caller gets to see; the greeting is the connection's own business.
 Heard = Welcome | Reply | Ping | Goodbye | Unsupported
 
-Kinds = frozenset[type[Message]]
 
 _ALWAYS: Final[Kinds] = frozenset({Ping, Pong, Goodbye, Unsupported})
 _VIEWER: Final[Kinds] = frozenset({Inspect, Status, Watch, Unwatch})
@@ -66,40 +63,9 @@ MAY_SEND: Final[Mapping[str, Kinds]] = {
 }
 
 _MAY_HEAR: Final[Kinds] = frozenset({*get_args(Reply), Ping, Goodbye, Unsupported})
-_NOTHING: Final[Kinds] = frozenset()
 
 _to_broker: Final[Decoder[ToBroker]] = Decoder(ToBroker)
 _from_broker: Final[Decoder[FromBroker]] = Decoder(FromBroker)
-
-
-class _Numbered(msgspec.Struct, array_like=True, gc=False):
-    number: int
-
-
-_numbered: Final = Decoder(_Numbered)
-
-# ValueError covers msgspec's own errors and text that is not UTF-8; RecursionError is nesting
-# that is too deep, in elements that would have been ignored.
-_UNREADABLE: Final = (ValueError, RecursionError)
-_TEXT_CHARS: Final = 300
-
-_NAMES: Final[Mapping[object, str]] = {
-    kind.__struct_config__.tag: kind.__name__ for kind in (*get_args(ToBroker), *get_args(FromBroker))
-}
-
-# The first four bytes of a connection from somebody who speaks something else.
-_HTTP: Final = frozenset(
-    {b"GET ", b"POST", b"HEAD", b"PUT ", b"DELE", b"PATC", b"OPTI", b"CONN", b"TRAC", b"PRI "}
-)
-_HTTP_BODY: Final = (
-    b"This is the port of a taskq broker. It does not speak HTTP; --http of the broker does.\n"
-)
-_HTTP_REPLY: Final = (
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
-    b"Connection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(_HTTP_BODY), _HTTP_BODY)
-)
-
-M = TypeVar("M", bound=Message)
 
 
 def _oldest(version: int) -> int:
@@ -107,95 +73,7 @@ def _oldest(version: int) -> int:
     return max(1, version - 1)
 
 
-class _Side(ABC, Generic[M]):
-    """What both ends do: cut, decode, check, and fail once."""
-
-    def __init__(self, decoder: "Decoder[M]", numbers: frozenset[object], frame_bytes_max: int) -> None:
-        self._decode = decoder.decode
-        self._numbers = numbers
-        self._reader = FrameReader(frame_bytes_max)
-        # Message types that need no further look: the whole check, for a connection that is welcome.
-        self._free = _NOTHING
-        self._replies: list[bytes] = []
-        self._failed = False
-
-    def take_replies(self) -> bytes:
-        """What the connection itself has to say; send it now. Empties the queue."""
-        replies = b"".join(self._replies)
-        self._replies.clear()
-        return replies
-
-    def receive_eof(self) -> None:
-        """The other side sends no more. Raises ProtocolError if it stopped inside a frame."""
-        self._reader.feed_eof()
-
-    def _read(self, data: bytes) -> list[M]:
-        if self._failed:
-            raise ProtocolError("closed", "the connection has failed before; nothing more is read from it")
-        try:
-            frames = self._reader.feed(data)
-            messages = [self._decode(frame) for frame in frames]
-        except ProtocolError as error:
-            return self._read_slowly(error.frames, error)
-        except _UNREADABLE:
-            return self._read_slowly(frames, None)
-        free = self._free
-        for message in messages:
-            kind = type(message)
-            if kind not in free or (kind is Deliver and not _is_whole(cast(Deliver, message))):
-                return self._read_slowly(frames, None)
-        return messages
-
-    def _read_slowly(self, frames: list[bytes], broken: ProtocolError | None) -> list[M]:
-        """One frame after the other, so that what is before a fault is not lost with it."""
-        admitted: list[M] = []
-        try:
-            for frame in frames:
-                message = self._decoded(frame)
-                if message is not None and self._admit(message):
-                    admitted.append(message)
-            if broken is not None:
-                raise self._explained(broken)
-        except ProtocolError as error:
-            self._failed = True
-            error.messages = admitted
-            error.frames = []
-            if error.reply is None:
-                error.reply = self._parting(error.code, error.text)
-            raise
-        return admitted
-
-    def _decoded(self, frame: bytes) -> M | None:
-        """The message; or None for one that this version does not have, which is answered so."""
-        try:
-            message = self._decode(frame)
-        except _UNREADABLE as error:
-            number = _number(frame)
-            if number in self._numbers or number is None:
-                name = "a frame" if number is None else _NAMES[number]
-                raise ProtocolError("malformed", f"{name}: {_short(error)}") from None
-            if number in _NAMES:
-                raise ProtocolError("sequence", f"{_NAMES[number]} is not for this side to say") from None
-            self._replies.append(encode(Unsupported(number)))
-            return None
-        if isinstance(message, Deliver) and not _is_whole(message):
-            raise ProtocolError("malformed", "Deliver: a job's `terms` points past the list of terms")
-        return message
-
-    @abstractmethod
-    def _admit(self, message: M) -> bool:
-        """Whether the caller gets this message. Raises ProtocolError if it may not be said now."""
-
-    @abstractmethod
-    def _explained(self, error: ProtocolError) -> ProtocolError:
-        """A framing error, in words that help."""
-
-    @abstractmethod
-    def _parting(self, code: str, text: str) -> bytes | None:
-        """What to send before closing."""
-
-
-class BrokerSide(_Side[ToBroker]):
+class BrokerSide(Side[ToBroker]):
     """The broker's end: greet, hear a hello, let the core accept it, then pass on what the role may say."""
 
     def __init__(
@@ -209,7 +87,7 @@ class BrokerSide(_Side[ToBroker]):
         partitions: int = 1,
         features: Sequence[str] = (),
     ) -> None:
-        super().__init__(_to_broker, _TO_BROKER, limits.FRAME_BYTES_MAX_BEFORE_HELLO)
+        super().__init__(_to_broker, limits.FRAME_BYTES_MAX_BEFORE_HELLO)
         self.hello: Hello | None = None
         self._welcomed = False
         self._nonce = nonce
@@ -304,22 +182,15 @@ class BrokerSide(_Side[ToBroker]):
         raise ProtocolError("unauthorized", text)
 
     def _explained(self, error: ProtocolError) -> ProtocolError:
-        if self.hello is not None or not isinstance(error, FrameTooLong):
-            return error
-        if error.header in _HTTP:
-            return ProtocolError(
-                "http", "somebody speaks HTTP to the broker's port; HTTP is at --http", reply=_HTTP_REPLY
-            )
-        if error.header.startswith(b"\x16\x03"):
-            # No words: what a TLS client cannot read would only confuse it.
-            return ProtocolError("tls", "somebody speaks TLS to a port without TLS", reply=b"")
+        if self.hello is None and isinstance(error, FrameTooLong):
+            return caller_fault(error)
         return error
 
-    def _parting(self, code: str, text: str) -> bytes | None:
+    def _parting(self, code: str, text: str) -> bytes:
         return encode(Refusal(0, code, text))
 
 
-class PeerSide(_Side[FromBroker]):
+class PeerSide(Side[FromBroker]):
     """A client's or worker's end: check the greeting, answer it with a hello, wait for the welcome."""
 
     def __init__(
@@ -333,7 +204,7 @@ class PeerSide(_Side[FromBroker]):
         namespace: str = "default",
         features: Sequence[str] = (),
     ) -> None:
-        super().__init__(_from_broker, _FROM_BROKER, limits.FRAME_BYTES_MAX)
+        super().__init__(_from_broker, limits.FRAME_BYTES_MAX)
         self.greeting: Greeting | None = None
         self.welcome: Welcome | None = None
         self._session = session
@@ -417,42 +288,12 @@ class PeerSide(_Side[FromBroker]):
         self._free = _MAY_HEAR
 
     def _explained(self, error: ProtocolError) -> ProtocolError:
-        if self.greeting is not None or not isinstance(error, FrameTooLong):
-            return error
-        if error.header == b"HTTP":
-            return ProtocolError("http", "an HTTP server answers at this address, not a taskq broker")
-        if error.header.startswith(b"\x15\x03"):
-            return ProtocolError("tls", "a TLS server answers at this address; use taskqs://")
-        return ProtocolError("malformed", f"no taskq broker answers at this address: {error.text}")
+        if self.greeting is None and isinstance(error, FrameTooLong):
+            return callee_fault(error)
+        return error
 
-    def _parting(self, code: str, text: str) -> bytes | None:
+    def _parting(self, code: str, text: str) -> bytes:
         return encode(Goodbye(code, text))
-
-
-def _numbers(kinds: tuple[type[Message], ...]) -> frozenset[object]:
-    return frozenset(kind.__struct_config__.tag for kind in kinds)
-
-
-_TO_BROKER: Final = _numbers(get_args(ToBroker))
-_FROM_BROKER: Final = _numbers(get_args(FromBroker))
-
-
-def _is_whole(deliver: Deliver) -> bool:
-    """Whether each job's `terms` is an index into the list. (Of a Submit the core asks it, job by job.)"""
-    count = len(deliver.terms)
-    return all(job.terms < count for job in deliver.jobs)
-
-
-def _number(frame: bytes) -> int | None:
-    try:
-        return _numbered.decode(frame).number
-    except _UNREADABLE:
-        return None
-
-
-def _short(error: Exception) -> str:
-    text = str(error)
-    return text if len(text) <= _TEXT_CHARS else text[:_TEXT_CHARS] + "..."
 
 
 def _span(oldest: int, newest: int) -> str:

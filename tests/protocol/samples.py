@@ -1,0 +1,78 @@
+"""One message of every kind with every field set: what the tests of this folder feed to the protocol."""
+
+from typing import Final, get_args
+
+from taskq.protocol import messages as m
+
+ID: Final = bytes(range(16))
+OTHER_ID: Final = bytes(range(16, 32))
+SESSION: Final = b"s" * 16
+NONCE: Final = b"n" * 32
+CLUSTER: Final = b"c" * 16
+LEASE: Final = (3 << 40) | 17
+
+RETRY: Final = m.RetryTerms(5, 500, 1.5, 60_000, False, 3)
+TERMS: Final = m.Terms("mail.send", "mail", 5, 1_000, 1_900_000_000_000, 60_000, 30_000, 0, m.OS, RETRY)
+FAULT: Final = m.Fault("builtins.ValueError", "no such address", "Traceback ...\nValueError")
+PROGRESS: Final = m.ProgressItem(ID, LEASE, 3, 10, "third page")
+
+SAMPLES: Final[list[m.Message]] = [
+    m.Greeting(1, 1, NONCE, CLUSTER, 3, 1, 16_777_216, 1_048_576, 2_000, 5_000, True, ["zstd"]),
+    m.Hello(1, SESSION, "worker", "host:123", "shop", ["zstd"], "abcd1234", b"p" * 32),
+    m.Welcome(1, 1_900_000_000_000, 7, ["zstd"]),
+    m.Goodbye("shutdown", "the broker stops"),
+    m.Refusal(9, "not_found", "no such job"),
+    m.Ping(1),
+    m.Pong(1),
+    m.Unsupported(99),
+    m.Moved(12, 3, "taskq://10.0.0.2:7700"),
+    m.Submit(
+        7,
+        [TERMS, m.Terms("mail.count")],
+        [
+            m.JobSpec(ID, 0, b"\x92\x91\x02\x80", m.COMPRESSED, {"key": b"ann"}),
+            m.JobSpec(OTHER_ID, 1, b"\x92\x90\x80"),
+        ],
+        6,
+    ),
+    m.Confirm(7, 2, [m.Verdict(8, "exists", "the same key is queued", OTHER_ID)]),
+    m.Watch([ID, OTHER_ID]),
+    m.Unwatch([ID]),
+    m.Outcomes(
+        [
+            m.Outcome(ID, "dead", b"", 0, "failed", FAULT, 5, "out of attempts"),
+            m.Outcome(OTHER_ID, "succeeded", b"\x05", m.COMPRESSED, attempts=1),
+            m.Outcome(SESSION, "unknown"),
+        ]
+    ),
+    m.Cancel(2, [ID], "not wanted"),
+    m.Receipts(2, [m.Receipt(ID, "cancelled")]),
+    m.Inspect(3, ID),
+    m.JobReport(
+        3, ID, "mail.send", "mail", "dead", 4, 2, 1, 5, 11, 12, 13, 14, "host:123", FAULT, "discarded",
+        PROGRESS, "it is dead",
+    ),
+    m.Status(4),
+    m.StatusReport(
+        4, "1.0", 1_900_000_000_000, 60_000, 3, "sqlite:taskq.db", 4_096, {"ready": 1},
+        [m.QueueReport("mail", 1, 1, 0, 0, 15, 1)],
+        [m.WorkerReport(SESSION, "host:123", ["mail"], 100, 1, 20, True)], 2, ["the disk is nearly full"],
+    ),
+    m.Announce({"mail.send": "async"}, ["mail"], {"async": 100}, {"zone": "a"}),
+    m.Deliver([TERMS], [m.Delivery(ID, LEASE, 2, 0, b"\x92\x91\x02\x80", m.COMPRESSED, {"key": b"ann"})]),
+    m.Ack(1, [m.Success(ID, LEASE, b"\x05", m.COMPRESSED)]),
+    m.Nack(2, [m.Failure(ID, LEASE, "failed", FAULT, True, 1_000)]),
+    m.Acked(2, [m.Reported(LEASE, "duplicate")]),
+    m.Revoke([m.Stop(ID, LEASE, "cancelled by ann")]),
+    m.Extend([m.Extension(ID, LEASE, 60_000)]),
+    m.Progress([PROGRESS]),
+    m.Resume([m.Held(ID, LEASE)], False),
+    m.Resumed([m.Stop(ID, LEASE, "given to another worker")]),
+    m.Drain(),
+    m.Vouch([SESSION]),
+    m.Exited([m.ChildExit(SESSION, -9, "killed")]),
+]  # fmt: skip
+
+TO_BROKER: Final = [message for message in SAMPLES if isinstance(message, get_args(m.ToBroker))]
+FROM_BROKER: Final = [message for message in SAMPLES if isinstance(message, get_args(m.FromBroker))]
+KINDS: Final[set[type[m.Message]]] = set(m.Message.__subclasses__())
