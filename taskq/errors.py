@@ -30,7 +30,12 @@
 
 Exceptions are never re-created by importing what the wire names: a task's own exception comes
 back as JobFailed with its type as text.
+SubmitErrors stands beside the tree: an ExceptionGroup of such errors.
 """
+
+from collections.abc import Sequence
+from typing import Any
+
 
 class TaskqError(Exception):
     """The root of everything that taskq raises on purpose."""
@@ -193,7 +198,12 @@ class JobFailed(JobError):
     """The task raised. What it raised is here as text; the traceback is the worker's."""
 
     def __init__(
-        self, job_id: str, remote_type: str, remote_message: str, remote_traceback: str = "", attempts: int = 1
+        self,
+        job_id: str,
+        remote_type: str,
+        remote_message: str,
+        remote_traceback: str = "",
+        attempts: int = 1,
     ) -> None:
         tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
         super().__init__(job_id, f"{remote_type}: {remote_message} (job {job_id}, {tries})")
@@ -223,6 +233,19 @@ class JobCancelled(JobError):
 
 class JobExpired(JobError):
     """The job waited longer than its `expires`, and was not run."""
+
+
+class SubmitErrors(ExceptionGroup[TaskqError]):
+    """Some of the jobs submitted together were not accepted. `accepted` holds the jobs that were."""
+
+    accepted: Sequence[Any] = ()
+
+    def derive(  # type: ignore[override]  # what is split off our errors is our errors
+        self, excs: Sequence[TaskqError], /
+    ) -> "SubmitErrors":
+        group = SubmitErrors(self.message, excs)
+        group.accepted = self.accepted
+        return group
 
 
 def _rebuild(cls: type[JobError], args: tuple[object, ...], state: dict[str, object]) -> JobError:

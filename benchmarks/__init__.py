@@ -1,0 +1,1 @@
+"""What we claim about speed, as programs: `python -m benchmarks.NAME`, or all with `python -m benchmarks`."""

@@ -1,0 +1,51 @@
+"""How the command's processes log: text on a terminal, else lines of JSON; always on standard error."""
+
+import json
+import logging
+import sys
+from typing import Final
+
+# What a log record carries of its own; the rest was added by us (job, task, attempt, queue) and is shown.
+_OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def configure(*, debug: bool) -> None:
+    """Send what `taskq.*` says to standard error, once. The library itself never configures logging."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Text() if sys.stderr.isatty() else Lines())
+    logger = logging.getLogger("taskq")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    logger.propagate = False
+
+
+class Text(logging.Formatter):
+    """For people: `10:02:11 INFO taskq.server: text  job=...`."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        added = "".join(f"  {key}={value}" for key, value in extras(record).items())
+        return super().formatMessage(record) + added
+
+
+class Lines(logging.Formatter):
+    """For machines: one JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **extras(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def extras(record: logging.LogRecord) -> dict[str, object]:
+    """What was said beside the message: `extra=`, and what the worker's filter adds of the running job."""
+    return {key: value for key, value in vars(record).items() if key not in _OWN and value not in (None, "")}

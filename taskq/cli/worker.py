@@ -1,0 +1,86 @@
+"""`taskq worker`: runs the tasks of an application."""
+
+from typing import Final
+
+import click
+
+from taskq import limits
+from taskq.cli.main import Talk
+from taskq.cli.values import COUNT, DURATION
+
+EXAMPLES: Final = """\b
+Examples:
+  taskq worker tasks:q
+  taskq worker shop.tasks:q -q high,default -c 50 -w 4
+  taskq worker tasks:q --burst
+  TASKQ_URL=taskq://10.0.0.5:7700 TASKQ_TOKEN_FILE=token taskq worker tasks:q
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("app", envvar="TASKQ_WORKER_APP")
+@click.option(
+    "-q",
+    "--queues",
+    metavar="NAMES",
+    help="Queues, separated by commas; else `default` and those that the tasks name.",
+)
+@click.option(
+    "-c", "--slots", type=COUNT, default=100, show_default=True, help="Jobs at once in each process."
+)
+@click.option("-w", "--processes", type=COUNT, default=1, show_default=True, help="Processes that run jobs.")
+@click.option("--burst", is_flag=True, help="End when there is nothing left to do.")
+@click.option(
+    "--grace",
+    type=DURATION,
+    default=f"{limits.GRACE_MS // 1000}s",
+    show_default=True,
+    help="How long running jobs may take to end after the first SIGTERM or SIGINT.",
+)
+@click.option("--name", default="", help="What people see this worker as; HOST:PID if nothing is said.")
+@click.option("--url", envvar="TASKQ_URL", help="The broker; the app's own if nothing is said.")
+@click.option(
+    "--loop",
+    type=click.Choice(["auto", "asyncio", "uvloop"]),
+    default="auto",
+    show_default=True,
+    help="The event loop; auto is uvloop where it is installed.",
+)
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    app: str,
+    queues: str | None,
+    slots: int,
+    processes: int,
+    burst: bool,
+    grace: int,
+    name: str,
+    url: str | None,
+    loop: str,
+) -> int:
+    """Run the tasks of APP, which is module:object, such as tasks:q. The current directory is importable.
+
+    The first SIGTERM or SIGINT: take no more, finish within --grace, hand the rest back. The second: now.
+    """
+    from msgspec import convert
+
+    from taskq.cli import logs
+    from taskq.worker import supervisor
+    from taskq.worker.settings import LoopName, WorkerSettings, parse_queues
+
+    logs.configure(debug=ctx.ensure_object(Talk).debug)
+    return supervisor.run(
+        WorkerSettings(
+            app=app,
+            urls=tuple(url.split(",")) if url else (),
+            queues=parse_queues(queues) if queues else (),
+            slots=slots,
+            processes=processes,
+            grace_ms=grace,
+            burst=burst,
+            name=name,
+            loop=convert(loop, LoopName),
+        )
+    )

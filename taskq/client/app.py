@@ -1,0 +1,284 @@
+"""TaskQ: where tasks are declared and jobs come from. No I/O and no loop until the first use."""
+
+import asyncio
+import os
+import weakref
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import cached_property, lru_cache
+from types import MappingProxyType, TracebackType
+from typing import Any, Literal, Self, Unpack, overload
+from uuid import UUID
+
+import msgspec
+
+from taskq import limits
+from taskq.client.address import addresses_of, token_of
+from taskq.client.job import Job
+from taskq.client.options import DeclareOptions, DurabilityName, TaskOptions, durability_of, id_of
+from taskq.client.producer import ASK_TIMEOUT, Producer
+from taskq.client.seconds import Seconds, millis_of
+from taskq.client.session import NewJob, Submission
+from taskq.client.sync import SyncTaskQ
+from taskq.client.task import AsyncTask, Call, Declare, P, PlainTask, R, Task, declare
+from taskq.client.waiting import in_order_of_completion, settle_all
+from taskq.errors import ConfigError, ConfirmTimeout, Refused, SubmitErrors, TaskqError
+from taskq.protocol.messages import Durability, StatusReport, Terms
+
+_CONNECT_TIMEOUT: float = 2 * limits.CONNECT_TIMEOUT_MS / 1000
+
+
+class TaskQ:
+    """Declares tasks, submits jobs, waits for them.
+
+    `url` is `taskq://HOST:PORT`, `taskq://HOST:PORT/NAMESPACE`, `unix:PATH`, or several; without it
+    $TASKQ_URL, else taskq://127.0.0.1:7700. The token is `token`, else what $TASKQ_TOKEN_FILE or
+    $TASKQ_TOKEN holds.
+
+    It connects at first use, once per event loop that uses it: `close` closes the connection of the
+    loop that it is called in. After a fork the child connects anew.
+    """
+
+    def __init__(
+        self, url: str | Sequence[str] | None = None, *, name: str = "", token: str | None = None
+    ) -> None:
+        self._addresses = addresses_of(url)
+        self._name = name
+        self._token = token
+        self._tasks: dict[str, Task[..., Any]] = {}
+        self._producers: dict[asyncio.AbstractEventLoop, Producer] = {}
+        _apps.add(self)
+
+    @property
+    def tasks(self) -> Mapping[str, Task[..., Any]]:
+        """The declared tasks, by name."""
+        return MappingProxyType(self._tasks)
+
+    @property
+    def namespace(self) -> str:
+        return self._addresses[0].namespace
+
+    @property
+    def urls(self) -> list[str]:
+        """The addresses in use, as `TaskQ(urls)` reads them back."""
+        return [str(address) for address in self._addresses]
+
+    @property
+    def token(self) -> str | None:
+        """The token in use: the one given, or what the environment holds now."""
+        return token_of() if self._token is None else self._token
+
+    # -- declaring ----------------------------------------------------------------------------
+
+    @overload  # the first that fits is meant: a plain `def` may return a coroutine too, but nobody's does
+    def task(  # type: ignore[overload-overlap]  # as above
+        self, fn: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def task(self, fn: Callable[P, R], /) -> PlainTask[P, R]: ...
+    @overload
+    def task(self, /, **options: Unpack[DeclareOptions]) -> Declare: ...
+
+    def task(self, fn: Any = None, /, **options: Any) -> Any:
+        """Declare a function as a task: `@q.task`, or `@q.task(queue="mail", retry=3)`.
+
+        `fn` may be `async def`, or a plain `def`, which workers run in a thread.
+        """
+        checked = TaskOptions().changed(options, DeclareOptions.__annotations__)
+
+        def register(fn: Callable[..., Any]) -> Task[..., Any]:
+            task = declare(self, fn, options.get("name"), options.get("executor"), checked)
+            present = self._tasks.setdefault(task.name, task)
+            if present.fn is not fn:
+                raise ConfigError(
+                    f"two functions want to be the task {task.name!r}; give one of them another name="
+                )
+            self._tasks[task.name] = task
+            return task
+
+        return register if fn is None else register(fn)
+
+    # -- connecting ---------------------------------------------------------------------------
+
+    async def connect(self, timeout: Seconds = _CONNECT_TIMEOUT) -> None:
+        """Connect now instead of at first use. ConnectionLost when no broker answers in time."""
+        await self._producer().link.wait_connected(millis_of("timeout", timeout) / 1000)
+
+    async def close(self) -> None:
+        """Close this event loop's connection. Whoever still waits on it gets ConnectionLost."""
+        producer = self._producers.pop(asyncio.get_running_loop(), None)
+        if producer is not None:
+            await producer.close()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.connect()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # -- submitting ---------------------------------------------------------------------------
+
+    async def submit_many(
+        self,
+        calls: Iterable[Call[R]],
+        *,
+        durability: DurabilityName | None = None,
+        confirm_timeout: Seconds = limits.CONFIRM_TIMEOUT_MS / 1000,
+    ) -> list[Job[R]]:
+        """Submit calls in few messages. Returns their jobs, in order, when all are confirmed.
+
+        Not atomic: when some are refused or not confirmed in time, SubmitErrors holds an error for
+        each of those, and in `accepted` the jobs that are there.
+        """
+        producer = self._producer()
+        new_id = producer.ids.new_id
+        level = None if durability is None else durability_of(durability)
+        specs: list[NewJob] = []
+        jobs: list[Job[R]] = []
+        for call in calls:
+            task = call.task
+            id = task.settings.id or new_id(task.slot)
+            terms = task.terms if level is None else _with_durability(task.terms, level)
+            specs.append((id, terms, call.payload))
+            jobs.append(Job(self, id, task.signature.result))
+        seconds = millis_of("confirm_timeout", confirm_timeout) / 1000
+        errors = _settle(jobs, await producer.submit(specs, seconds), seconds)
+        if errors:
+            group = SubmitErrors(f"{len(errors)} of {len(jobs)} jobs were not accepted", errors)
+            group.accepted = [job for job in jobs if job._is_confirmed]
+            raise group
+        return jobs
+
+    async def _submit(self, task: Task[..., R], payload: bytes) -> Job[R]:
+        producer = self._producer()
+        options = task.settings
+        id = options.id or producer.ids.new_id(task.slot)
+        job: Job[R] = Job(self, id, task.signature.result)
+        seconds = options.confirm_timeout_ms / 1000
+        errors = _settle([job], await producer.submit(((id, task.terms, payload),), seconds), seconds)
+        if errors:
+            if isinstance(errors[0], ConfirmTimeout):
+                errors[0].add_note(producer.link.trouble)
+            raise errors[0]
+        return job
+
+    # -- waiting ------------------------------------------------------------------------------
+
+    @overload
+    async def gather(self, *jobs: Job[R], return_exceptions: Literal[False] = False) -> list[R]: ...
+    @overload
+    async def gather(self, *jobs: Job[R], return_exceptions: bool) -> list[R | BaseException]: ...
+
+    async def gather(self, *jobs: Job[Any], return_exceptions: bool = False) -> list[Any]:
+        """The jobs' results, in their order. The first failure raises, and leaves the other jobs alone;
+        with `return_exceptions` it stands in the list instead."""
+        await settle_all(self._producer(), jobs, until_failure=not return_exceptions)
+        if not return_exceptions:
+            for job in jobs:
+                if job._outcome is not None and job._outcome.state != "succeeded":
+                    job._take()  # raises
+            return [job._take() for job in jobs]
+        return [_taken(job) for job in jobs]
+
+    def as_completed(
+        self, jobs: Iterable[Job[R]], *, timeout: Seconds | None = None
+    ) -> AsyncGenerator[Job[R], None]:
+        """Each job, as they end: `async for job in q.as_completed(jobs): await job`.
+
+        TimeoutError when they have not all ended within `timeout` seconds.
+        """
+        seconds = None if timeout is None else millis_of("timeout", timeout) / 1000
+        return in_order_of_completion(self._producer(), list(jobs), seconds)
+
+    def job(self, id: str | UUID) -> Job[Any]:
+        """A handle to a job by its id. Asks nobody whether there is such a job."""
+        return Job(self, id_of(id))
+
+    async def status(self) -> StatusReport:
+        """How the broker is: counts, queues, workers."""
+        producer = self._producer()
+        report = await producer.ask(producer.session.status, ASK_TIMEOUT)
+        assert isinstance(report, StatusReport)
+        return report
+
+    @cached_property
+    def sync(self) -> SyncTaskQ:
+        """The same verbs for code without asyncio."""
+        return SyncTaskQ(self)
+
+    def _producer(self) -> Producer:
+        """The running loop's connection; made when there is none, or the last one was refused for good."""
+        loop = asyncio.get_running_loop()
+        producer = self._producers.get(loop)
+        if producer is None or producer.is_over:
+            for gone in [each for each in self._producers if each.is_closed()]:
+                del self._producers[gone]
+            producer = Producer(self.urls, name=self._name, token=self.token)
+            self._producers[loop] = producer
+        return producer
+
+
+def _settle(jobs: Sequence[Job[Any]], submissions: list[Submission], seconds: float) -> list[TaskqError]:
+    """Give the jobs what the broker said of them. Returns an error for each that may not be there."""
+    errors: list[TaskqError] = []
+    at = 0
+    for submission in submissions:
+        part = jobs[at : at + submission.count]
+        at += submission.count
+        if submission.undecided:
+            errors += [ConfirmTimeout(job.id, seconds) for job in part]
+            continue
+        for job in part:
+            job._is_confirmed = True
+        errors += _hear(part, submission)
+    errors += [ConfirmTimeout(job.id, seconds) for job in jobs[at:]]
+    return errors
+
+
+def _hear(jobs: Sequence[Job[Any]], submission: Submission) -> list[TaskqError]:
+    errors: list[TaskqError] = []
+    for verdict in submission.verdicts:
+        job = jobs[verdict.seq - submission.first]
+        if verdict.code == "exists":
+            job._id = verdict.id or job._id
+            continue
+        job._is_confirmed = False
+        error = Refused.from_code(verdict.code, verdict.text)
+        error.add_note(f"job {job.id}")
+        errors.append(error)
+    return errors
+
+
+@lru_cache(maxsize=256)
+def _with_durability(terms: Terms, durability: Durability) -> Terms:
+    """One object for all jobs with these terms, so that they share it on the wire."""
+    return msgspec.structs.replace(terms, durability=durability)
+
+
+def _taken(job: Job[Any]) -> Any:
+    try:
+        return job._take()
+    except TaskqError as error:
+        return error
+
+
+_apps: "weakref.WeakSet[TaskQ]" = weakref.WeakSet()
+# Connections that a fork copied. The child must not touch them, not even to close them: the parent
+# uses them still, and closing would go through an epoll that both share.
+_inherited: list[Producer] = []
+
+
+def _after_fork_in_child() -> None:
+    for app in _apps:
+        _inherited.extend(app._producers.values())
+        app._producers = {}
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,212 @@
+"""A handle to one submitted job, and what its outcome means to those who wait for it."""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from taskq.client.payload import unpack_value
+from taskq.client.producer import ASK_TIMEOUT
+from taskq.client.seconds import Seconds, millis_of
+from taskq.errors import (
+    DecodeError,
+    JobCancelled,
+    JobCrashed,
+    JobError,
+    JobExpired,
+    JobFailed,
+    JobTimedOut,
+    NotFound,
+    Refused,
+    ResultGone,
+)
+from taskq.limits import TEXT_CHARS_MAX
+from taskq.protocol.messages import JobReport, JobStateName, Outcome, Receipts
+
+if TYPE_CHECKING:
+    from taskq.client.app import TaskQ
+
+R = TypeVar("R")
+
+ReadResult = Callable[[bytes], Any]
+
+_NOTHING: Final = object()
+
+
+class Job(Generic[R]):
+    """One submitted call. Waiting for it never changes it: a cancelled or timed-out wait leaves it alone."""
+
+    __slots__ = ("_app", "_id", "_is_confirmed", "_outcome", "_read", "_value")
+
+    def __init__(
+        self, app: "TaskQ", id: bytes, read: ReadResult = unpack_value, *, is_confirmed: bool = False
+    ) -> None:
+        self._app = app
+        self._id = id
+        self._read = read
+        self._is_confirmed = is_confirmed
+        self._outcome: Outcome | None = None
+        self._value: Any = _NOTHING
+
+    @property
+    def id(self) -> str:
+        """32 hex digits."""
+        return self._id.hex()
+
+    def __repr__(self) -> str:
+        state = "" if self._outcome is None else f" {self._outcome.state}"
+        return f"<Job {self.id}{state}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Job) and other._id == self._id
+
+    def __hash__(self) -> int:
+        return hash(self._id)
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self.result().__await__()
+
+    async def result(self, timeout: Seconds | None = None) -> R:
+        """What the task returned, as soon as the broker pushes it.
+
+        Raises JobFailed, JobTimedOut, JobCrashed, JobCancelled or JobExpired, whichever the outcome
+        is; ResultGone when it is no longer kept, NotFound when there was no such job; TimeoutError
+        when `timeout` seconds have passed, which leaves the job alone.
+        """
+        if self._outcome is None:
+            seconds = None if timeout is None else millis_of("timeout", timeout) / 1000
+            self._outcome = await self._app._producer().outcome(self._id, seconds)
+        return self._take()
+
+    async def info(self) -> "JobInfo":
+        """What the broker knows of the job. NotFound or ResultGone when that is nothing."""
+        producer = self._app._producer()
+        report = await producer.ask(lambda answer: producer.session.inspect(self._id, answer), ASK_TIMEOUT)
+        assert isinstance(report, JobReport)
+        return JobInfo._of(report)
+
+    async def status(self) -> JobStateName:
+        """The job's state: scheduled, blocked, ready, running, succeeded, cancelled, expired or dead."""
+        return (await self.info()).state
+
+    async def cancel(self, *, reason: str = "") -> bool:
+        """Cancel the job. True: it will not complete. False: it has ended already."""
+        producer = self._app._producer()
+        text = reason[:TEXT_CHARS_MAX]
+        receipts = await producer.ask(
+            lambda answer: producer.session.cancel([self._id], text, answer), ASK_TIMEOUT
+        )
+        assert isinstance(receipts, Receipts)
+        code = receipts.items[0].code if receipts.items else "unknown"
+        if code == "unknown" and not self._is_confirmed:
+            raise NotFound(f"there is no job {self.id}")
+        return code == "cancelled"
+
+    def _settle(self, outcome: Outcome) -> None:
+        if self._outcome is None:
+            self._outcome = outcome
+
+    def _take(self) -> R:
+        """The value or the exception of the outcome that has arrived. The value is read once."""
+        if self._value is _NOTHING:
+            assert self._outcome is not None, "asked for the value before the outcome"
+            self._value = self._valued(self._outcome)
+        value: R = self._value
+        return value
+
+    def _valued(self, outcome: Outcome) -> Any:
+        if outcome.state != "succeeded":
+            raise error_of(outcome, is_confirmed=self._is_confirmed)
+        if outcome.flags:
+            raise DecodeError(f"job {self.id}: its result has flags {outcome.flags}, of a newer version")
+        # A worker that is not ours may leave the result of nothing empty.
+        return self._read(outcome.result) if outcome.result else None
+
+
+def error_of(outcome: Outcome, *, is_confirmed: bool) -> JobError | Refused:
+    """The exception that an outcome other than `succeeded` means."""
+    id = outcome.id.hex()
+    match outcome.state:
+        case "unknown" if is_confirmed:
+            return ResultGone(f"job {id} has ended and its outcome is no longer kept")
+        case "unknown":
+            return NotFound(f"there is no job {id}, or its outcome is no longer kept")
+        case "cancelled":
+            return JobCancelled(id, outcome.reason)
+        case "expired":
+            return JobExpired(id, f"job {id} waited longer than it was allowed to, and was not run")
+    return _death_of(id, outcome)
+
+
+def _death_of(id: str, outcome: Outcome) -> JobError:
+    after = "1 attempt" if outcome.attempts == 1 else f"{outcome.attempts} attempts"
+    why = f": {outcome.reason}" if outcome.reason else ""
+    if outcome.ending == "timed_out":
+        return JobTimedOut(id, f"job {id} ran longer than it was allowed to ({after}){why}")
+    if outcome.ending == "crashed":
+        return JobCrashed(id, f"job {id}: its worker died ({after}){why}")
+    fault = outcome.fault
+    if fault is None:
+        return JobFailed(id, outcome.ending or "failed", outcome.reason, attempts=outcome.attempts)
+    return JobFailed(id, fault.type, fault.message, fault.traceback, outcome.attempts)
+
+
+@dataclass(frozen=True, slots=True)
+class JobInfo:
+    """What the broker knew of a job when it was asked. Times are aware, None where there is none."""
+
+    id: str
+    task: str
+    queue: str
+    state: JobStateName
+    attempts: int
+    max_attempts: int
+    failures: int
+    crashes: int
+    submitted_at: datetime | None
+    due_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    worker: str
+    error: str  # the last one, as `Type: message`
+    traceback: str
+    reason: str
+    progress: "Progress | None"
+    why: str  # why it is not running
+
+    @staticmethod
+    def _of(report: JobReport) -> "JobInfo":
+        fault, progress = report.fault, report.progress
+        return JobInfo(
+            id=report.id.hex(),
+            task=report.task,
+            queue=report.queue,
+            state=report.state,
+            attempts=report.attempts,
+            max_attempts=report.max_attempts,
+            failures=report.failures,
+            crashes=report.crashes,
+            submitted_at=_moment(report.submitted_ms),
+            due_at=_moment(report.due_ms),
+            started_at=_moment(report.started_ms),
+            finished_at=_moment(report.finished_ms),
+            worker=report.worker,
+            error="" if fault is None else f"{fault.type}: {fault.message}",
+            traceback="" if fault is None else fault.traceback,
+            reason=report.reason,
+            progress=None if progress is None else Progress(progress.done, progress.total, progress.text),
+            why=report.why,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a running job has come, in its task's own words."""
+
+    done: int
+    total: int
+    message: str
+
+
+def _moment(wall_ms: int) -> datetime | None:
+    return datetime.fromtimestamp(wall_ms / 1000, UTC) if wall_ms else None

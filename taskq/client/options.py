@@ -1,0 +1,177 @@
+"""What may be said of a job beside its arguments: names, bounds, and how it becomes terms on the wire."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, TypedDict
+from uuid import UUID
+
+from taskq import limits
+from taskq.client.retry import ONCE, RetryPolicy, policy_of
+from taskq.client.seconds import Seconds, millis_of
+from taskq.errors import ConfigError
+from taskq.protocol.messages import FSYNC, MEMORY, OS, Durability, Terms
+
+DurabilityName = Literal["fsync", "os", "memory"]
+ExecutorName = Literal["async", "thread"]
+
+_DURABILITIES: Final[dict[str, Durability]] = {"fsync": FSYNC, "os": OS, "memory": MEMORY}
+_YEAR_10000_S: Final = 253_402_300_800
+
+
+class SubmitOptions(TypedDict, total=False):
+    """The options of `Task.options`. Spans are seconds, a timedelta, or text like "5m"."""
+
+    queue: str
+    priority: int  # larger first
+    delay: Seconds  # not before so much from now
+    at: datetime | float  # not before then: an aware datetime, or seconds since 1970
+    expires: Seconds  # not run when it has waited longer
+    timeout: Seconds  # how long one attempt may run
+    retry: RetryPolicy | int
+    keep_result: bool | Seconds  # how long the outcome is kept; False: only for those who wait already
+    durability: DurabilityName
+    id: str | UUID  # of the job; a repeated submit with it is the same job
+    confirm_timeout: Seconds  # how long `submit` waits for the broker's word
+
+
+class DeclareOptions(TypedDict, total=False):
+    """The options of the `task` decorator."""
+
+    name: str  # default: the function's module and qualified name
+    executor: ExecutorName  # default: async for coroutine functions, thread for plain ones
+    queue: str
+    priority: int
+    retry: RetryPolicy | int
+    timeout: Seconds
+    expires: Seconds
+    keep_result: bool | Seconds
+    durability: DurabilityName
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """Options, checked. Times are in ms, as on the wire."""
+
+    queue: str = "default"
+    priority: int = 0
+    delay_ms: int = 0
+    at_ms: int = 0
+    expires_ms: int = 0
+    timeout_ms: int = 0
+    keep_ms: int = limits.KEEP_RESULT_MS
+    durability: Durability = FSYNC
+    retry: RetryPolicy = field(default=ONCE)
+    id: bytes = b""
+    confirm_timeout_ms: int = limits.CONFIRM_TIMEOUT_MS
+
+    def changed(self, options: Mapping[str, Any], allowed: Mapping[str, object]) -> "TaskOptions":
+        """With these options instead. TypeError and ValueError name the option and what it may be."""
+        unknown = sorted(options.keys() - allowed.keys())
+        if unknown:
+            raise TypeError(f"unknown option {', '.join(unknown)}; there are {', '.join(sorted(allowed))}")
+        if "delay" in options and "at" in options:
+            raise ValueError("delay and at exclude each other: give one")
+        known = {name: value for name, value in options.items() if name in _CHECKS}
+        changes = dict(_CHECKS[name](value) for name, value in known.items())
+        # The later word on when to run replaces the earlier one, in whichever form that was.
+        if "delay" in options:
+            changes["at_ms"] = 0
+        elif "at" in options:
+            changes["delay_ms"] = 0
+        return replace(self, **changes)
+
+    def terms(self, task: str) -> Terms:
+        return Terms(
+            task=task,
+            queue=self.queue,
+            priority=self.priority,
+            delay_ms=self.delay_ms,
+            at_ms=self.at_ms,
+            expires_ms=self.expires_ms,
+            timeout_ms=self.timeout_ms,
+            keep_ms=self.keep_ms,
+            durability=self.durability,
+            retry=self.retry.terms,
+        )
+
+
+def checked_name(what: str, name: object) -> str:
+    """A name of a task or queue: shown to people, so without what cannot be printed."""
+    if not isinstance(name, str):
+        raise TypeError(f"{what} is a text, not {name!r}")
+    if not 1 <= len(name) <= limits.NAME_CHARS_MAX or not name.isprintable():
+        raise ConfigError(
+            f"{what}: {name[:60]!r} is no name; 1 to {limits.NAME_CHARS_MAX} printable characters are"
+        )
+    return name
+
+
+def durability_of(name: object) -> Durability:
+    if not isinstance(name, str) or name not in _DURABILITIES:
+        raise ValueError(f"durability is 'fsync', 'os' or 'memory', not {name!r}")
+    return _DURABILITIES[name]
+
+
+def id_of(value: object) -> bytes:
+    """A job's id from its text (32 hex digits, with or without dashes) or a UUID."""
+    if isinstance(value, UUID):
+        return value.bytes
+    if isinstance(value, str):
+        try:
+            return UUID(value).bytes
+        except ValueError:
+            pass
+    raise ValueError(f"a job's id is 32 hex digits, not {value!r}")
+
+
+def _priority(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"priority is a whole number, not {value!r}")
+    if not -limits.PRIORITY_MAX <= value <= limits.PRIORITY_MAX:
+        raise ValueError(f"priority is from -{limits.PRIORITY_MAX} to {limits.PRIORITY_MAX}, not {value}")
+    return value
+
+
+def _at_ms(value: object) -> int:
+    if isinstance(value, datetime):
+        if value.tzinfo is None or value.utcoffset() is None:
+            raise ValueError(
+                f"at: {value.isoformat()} has no time zone, so it names no moment; "
+                "write datetime(..., tzinfo=ZoneInfo('Europe/Berlin')), or datetime.now(UTC) + ..."
+            )
+        value = value.astimezone(UTC).timestamp()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"at is an aware datetime or seconds since 1970, not {value!r}")
+    if not 0 <= value < _YEAR_10000_S:
+        raise ValueError(f"at is a moment after 1970 and before the year 10000, not {value!r}")
+    return math.ceil(round(value * 1000, 3))
+
+
+def _positive_ms(name: str, value: Seconds) -> int:
+    millis = millis_of(name, value)
+    if not millis:
+        raise ValueError(f"{name} is more than 0; leave it out for no bound")
+    return millis
+
+
+def _keep_ms(value: bool | Seconds) -> int:
+    if isinstance(value, bool):
+        return limits.KEEP_RESULT_MS if value else 0
+    return millis_of("keep_result", value)
+
+
+_CHECKS: Final[dict[str, Any]] = {
+    "queue": lambda value: ("queue", checked_name("queue", value)),
+    "priority": lambda value: ("priority", _priority(value)),
+    "delay": lambda value: ("delay_ms", millis_of("delay", value)),
+    "at": lambda value: ("at_ms", _at_ms(value)),
+    "expires": lambda value: ("expires_ms", _positive_ms("expires", value)),
+    "timeout": lambda value: ("timeout_ms", _positive_ms("timeout", value)),
+    "retry": lambda value: ("retry", policy_of(value)),
+    "keep_result": lambda value: ("keep_ms", _keep_ms(value)),
+    "durability": lambda value: ("durability", durability_of(value)),
+    "id": lambda value: ("id", id_of(value)),
+    "confirm_timeout": lambda value: ("confirm_timeout_ms", _positive_ms("confirm_timeout", value)),
+}

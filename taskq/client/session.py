@@ -1,0 +1,335 @@
+"""What a producer has said and not yet heard back: what to say next, what to say again, who waits.
+
+Pure: no loop, clock, socket or chance. Whoever waits leaves a callback. A job costs one struct and
+one place in a list; five hundred submitted together are one batch with one waiter.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+from taskq import limits
+from taskq.errors import Busy, Refused
+from taskq.protocol.messages import (
+    Cancel,
+    Confirm,
+    FromBroker,
+    Inspect,
+    JobReport,
+    JobSpec,
+    Message,
+    Outcome,
+    Outcomes,
+    Receipts,
+    Refusal,
+    Status,
+    StatusReport,
+    Submit,
+    Terms,
+    Unwatch,
+    Verdict,
+    Watch,
+    Welcome,
+)
+
+NewJob = tuple[bytes, Terms, bytes]  # id, terms, payload
+OnOutcome = Callable[[Outcome], None]
+Answer = JobReport | Receipts | StatusReport | Refused
+OnAnswer = Callable[[Answer], None]
+
+# What a job costs in a frame beside its payload: id, index, and the lengths of each.
+_JOB_BYTES: Final = 32
+_TERMS_BYTES: Final = 128
+
+T = TypeVar("T")
+
+
+class Submission:
+    """Jobs submitted together, and what the broker said of them where that is not `accepted`."""
+
+    __slots__ = ("_on_decided", "count", "first", "undecided", "verdicts")
+
+    def __init__(self, first: int, on_decided: "Callable[[Submission], None]") -> None:
+        self.first = first
+        self.count = 0
+        self.undecided = 0
+        self.verdicts: list[Verdict] = []
+        self._on_decided = on_decided
+
+    def decide(self, count: int) -> None:
+        self.undecided -= count
+        assert self.undecided >= 0, "decided more jobs than were submitted"
+        if not self.undecided:
+            self._on_decided(self)
+
+
+class _Batch:
+    """The jobs of one Submit message. It stays as it is until confirmed, so that it can be said again."""
+
+    __slots__ = ("bytes", "first", "index_of", "jobs", "shares", "terms")
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.terms: list[Terms] = []
+        self.index_of: dict[Terms, int] = {}
+        self.jobs: list[JobSpec] = []
+        self.bytes = 0
+        self.shares: list[tuple[int, int, Submission]] = []  # first, count, whose
+
+    def index(self, terms: Terms) -> int:
+        """Where these terms stand in the message; equal terms stand there once."""
+        index = self.index_of.get(terms)
+        if index is None:
+            index = self.index_of[terms] = len(self.terms)
+            self.terms.append(terms)
+            self.bytes += _TERMS_BYTES
+        return index
+
+
+class ClientSession:
+    """A speaker (see link.py) for a producer. Call the link's `wake` after any of its verbs."""
+
+    def __init__(self) -> None:
+        self._is_welcome = False
+        self._next_seq = 0
+        self._unconfirmed = 0
+        self._batches: dict[int, _Batch] = {}  # by first seq: all that is not decided
+        self._unsent: list[_Batch] = []
+        self._open: _Batch | None = None  # the last of the unsent, while it has room
+        self._on_room: list[Callable[[], None]] = []
+        self._watchers: dict[bytes, OnOutcome | list[OnOutcome]] = {}
+        self._to_watch: dict[bytes, None] = {}
+        self._to_unwatch: dict[bytes, None] = {}
+        self._next_request = 1
+        self._requests: dict[int, tuple[Message, OnAnswer]] = {}
+        self._unasked: dict[int, None] = {}
+
+    # -- submitting ---------------------------------------------------------------------------
+
+    @property
+    def room(self) -> int:
+        """How many more jobs may be submitted now; see `when_room`."""
+        return limits.UNCONFIRMED_JOBS_MAX - self._unconfirmed
+
+    def when_room(self, call: Callable[[], None]) -> None:
+        """Call this once, when jobs have been decided and there is room."""
+        self._on_room.append(call)
+
+    def submit(self, jobs: Iterable[NewJob], on_decided: Callable[[Submission], None]) -> Submission:
+        """Submit these jobs, in order, at most `room` of them; `on_decided` hears when all are decided."""
+        submission = Submission(self._next_seq, on_decided)
+        batch: _Batch | None = self._open
+        last_terms: Terms | None = None
+        index = 0
+        for id, terms, payload in jobs:
+            if (
+                batch is None
+                or len(batch.jobs) >= limits.BATCH_MAX
+                or batch.bytes >= limits.BATCH_BYTES_TARGET
+            ):
+                self._share(batch, submission)
+                batch = self._new_batch()
+                last_terms = None
+            if terms is not last_terms:
+                index, last_terms = batch.index(terms), terms
+            batch.jobs.append(JobSpec(id, index, payload))
+            batch.bytes += len(payload) + _JOB_BYTES
+        self._share(batch, submission)
+        submission.count = submission.undecided
+        self._unconfirmed += submission.count
+        assert self._unconfirmed <= limits.UNCONFIRMED_JOBS_MAX, "submitted more than there is room for"
+        if not submission.count:
+            submission.decide(0)
+        return submission
+
+    def _new_batch(self) -> _Batch:
+        batch = self._open = self._batches[self._next_seq] = _Batch(self._next_seq)
+        self._unsent.append(batch)
+        return batch
+
+    def _share(self, batch: _Batch | None, submission: Submission) -> None:
+        """All jobs of the batch that were not numbered before are this submission's."""
+        if batch is None:
+            return
+        end = batch.first + len(batch.jobs)
+        count = end - self._next_seq
+        if count:
+            batch.shares.append((self._next_seq, count, submission))
+            submission.undecided += count
+            self._next_seq = end
+
+    # -- waiting for outcomes -----------------------------------------------------------------
+
+    def watch(self, ids: Iterable[bytes], on_outcome: OnOutcome) -> None:
+        """Call this with each job's outcome, once each. Raises Busy when far too many are watched."""
+        watchers = self._watchers
+        if len(watchers) > limits.WATCHED_PER_PEER_MAX:
+            raise Busy(
+                f"{len(watchers)} jobs are watched already; the limit is {limits.WATCHED_PER_PEER_MAX}"
+            )
+        to_watch, to_unwatch = self._to_watch, self._to_unwatch
+        for id in ids:
+            present = watchers.get(id)
+            if present is not None:
+                watchers[id] = [*present, on_outcome] if isinstance(present, list) else [present, on_outcome]
+                continue
+            watchers[id] = on_outcome
+            # The broker still watches what it was not yet told to forget.
+            if to_unwatch and id in to_unwatch:
+                del to_unwatch[id]
+            else:
+                to_watch[id] = None
+
+    def unwatch(self, ids: Iterable[bytes], on_outcome: OnOutcome) -> None:
+        """This one waits no longer. What nobody waits for any more, the broker is told to forget."""
+        for id in ids:
+            present = self._watchers.get(id)
+            if isinstance(present, list):
+                present.remove(on_outcome)
+                if len(present) > 1:
+                    continue
+                self._watchers[id] = present[0]
+            elif present == on_outcome:
+                del self._watchers[id]
+                if id in self._to_watch:
+                    del self._to_watch[id]
+                else:
+                    self._to_unwatch[id] = None
+
+    # -- asking -------------------------------------------------------------------------------
+
+    def inspect(self, id: bytes, on_answer: OnAnswer) -> int:
+        """Ask what is known of a job. Returns the number for `forget`."""
+        return self._ask(Inspect(self._next_request, id), on_answer)
+
+    def cancel(self, ids: list[bytes], reason: str, on_answer: OnAnswer) -> int:
+        """Ask that these jobs do not complete. Returns the number for `forget`."""
+        return self._ask(Cancel(self._next_request, ids, reason), on_answer)
+
+    def status(self, on_answer: OnAnswer) -> int:
+        """Ask how the broker is. Returns the number for `forget`."""
+        return self._ask(Status(self._next_request), on_answer)
+
+    def forget(self, request: int) -> None:
+        """Nobody waits for this answer any more."""
+        self._requests.pop(request, None)
+        self._unasked.pop(request, None)
+
+    def _ask(self, message: Message, on_answer: OnAnswer) -> int:
+        number = self._next_request
+        self._next_request += 1
+        self._requests[number] = (message, on_answer)
+        self._unasked[number] = None
+        return number
+
+    # -- as a speaker -------------------------------------------------------------------------
+
+    def on_welcome(self, welcome: Welcome) -> None:
+        """Everything that is not answered is said again: the same numbers, the same ids, in order."""
+        self._is_welcome = True
+        self._open = None
+        self._unsent = [self._batches[first] for first in sorted(self._batches)]
+        self._to_watch = dict.fromkeys(self._watchers)
+        self._to_unwatch = {}
+        self._unasked = dict.fromkeys(self._requests)
+
+    def on_lost(self) -> None:
+        self._is_welcome = False
+
+    def outgoing(self) -> list[Message]:
+        if not self._is_welcome:
+            return []
+        said: list[Message] = []
+        if self._unsent:
+            settled = min(self._batches)
+            said += [Submit(batch.first, batch.terms, batch.jobs, settled) for batch in self._unsent]
+            self._unsent = []
+            self._open = None
+        if self._to_unwatch:
+            said += [Unwatch(ids) for ids in _parts(list(self._to_unwatch))]
+            self._to_unwatch = {}
+        if self._to_watch:
+            said += [Watch(ids) for ids in _parts(list(self._to_watch))]
+            self._to_watch = {}
+        if self._unasked:
+            said += [self._requests[number][0] for number in self._unasked]
+            self._unasked = {}
+        return said
+
+    def on_message(self, message: FromBroker) -> None:
+        match message:
+            case Outcomes():
+                self._on_outcomes(message)
+            case Confirm():
+                self._on_confirm(message)
+            case Receipts() | JobReport() | StatusReport():
+                self._on_answer(message.request, message)
+            case Refusal():
+                self._on_answer(message.request, Refused.from_code(message.code, message.text))
+            case _:
+                # The rest is for workers, or for the link.
+                pass
+
+    def _on_outcomes(self, outcomes: Outcomes) -> None:
+        take = self._watchers.pop
+        for outcome in outcomes.items:
+            watcher = take(outcome.id, None)
+            if watcher is None:
+                # The broker forgot it by answering; a later watch must be said.
+                self._to_unwatch.pop(outcome.id, None)
+            elif isinstance(watcher, list):
+                for each in watcher:
+                    each(outcome)
+            else:
+                watcher(outcome)
+
+    def _on_answer(self, number: int, answer: Answer) -> None:
+        request = self._requests.pop(number, None)
+        self._unasked.pop(number, None)
+        if request is not None:
+            request[1](answer)
+
+    def _on_confirm(self, confirm: Confirm) -> None:
+        batch = self._batches.get(confirm.first)
+        if batch is None or len(batch.jobs) != confirm.count:
+            return  # decided before: the answer to something that was said twice
+        del self._batches[confirm.first]
+        held = self._note(batch, confirm.verdicts) if confirm.verdicts else {}
+        self._unconfirmed -= confirm.count - sum(held.values())
+        for first, count, submission in batch.shares:
+            count -= held.get(first, 0)
+            if count:
+                submission.decide(count)
+        if self._on_room and self.room > 0:
+            waiting, self._on_room = self._on_room, []
+            for call in waiting:
+                call()
+
+    def _note(self, batch: _Batch, verdicts: list[Verdict]) -> dict[int, int]:
+        """Give each verdict to its submission. Returns how many jobs of each share are still undecided."""
+        held: dict[int, int] = {}
+        for verdict in verdicts:
+            if not batch.first <= verdict.seq < batch.first + len(batch.jobs):
+                continue
+            share = bisect_right(batch.shares, verdict.seq, key=lambda share: share[0]) - 1
+            first, _, submission = batch.shares[share]
+            if verdict.code == "held":
+                held[first] = held.get(first, 0) + 1
+                self._hold(batch, verdict.seq, submission)
+            else:
+                submission.verdicts.append(verdict)
+        return held
+
+    def _hold(self, batch: _Batch, seq: int, submission: Submission) -> None:
+        """The broker decides this one later, by its own Confirm: from now on it is a batch of one."""
+        job = batch.jobs[seq - batch.first]
+        alone = self._batches[seq] = _Batch(seq)
+        alone.index(batch.terms[job.terms])
+        alone.jobs.append(JobSpec(job.id, 0, job.payload, job.flags, job.ext))
+        alone.shares.append((seq, 1, submission))
+
+
+def _parts(items: list[T]) -> Iterable[list[T]]:
+    if len(items) <= limits.BATCH_MAX:
+        return [items]
+    return (items[at : at + limits.BATCH_MAX] for at in range(0, len(items), limits.BATCH_MAX))

@@ -1,0 +1,170 @@
+"""A registered function: called here and now, or submitted to run wherever there is a worker."""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Coroutine
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
+
+from taskq.client.job import Job
+from taskq.client.options import ExecutorName, SubmitOptions, TaskOptions, checked_name
+from taskq.client.signature import CallSignature
+from taskq.errors import ConfigError
+from taskq.protocol.ids import job_slot
+from taskq.protocol.messages import Terms
+
+if TYPE_CHECKING:
+    from taskq.client.app import TaskQ
+    from taskq.client.sync import SyncJob
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Task(Generic[P, R]):
+    """A function that can be submitted. `R` is what a worker sends back: for `async def`, what is awaited."""
+
+    def __init__(
+        self,
+        app: "TaskQ",
+        fn: Callable[P, Any],
+        *,
+        name: str,
+        options: TaskOptions,
+        executor: ExecutorName,
+        signature: CallSignature | None = None,
+    ) -> None:
+        functools.update_wrapper(self, fn)
+        self.app = app
+        self.fn = fn
+        self.name = name
+        self.settings = options
+        self.executor: ExecutorName = executor
+        self.signature = signature or CallSignature(fn, name)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Run the function here and now, as if it were no task."""
+        return self.fn(*args, **kwargs)
+
+    async def submit(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Hand the call to the broker. Returns when the broker has confirmed it.
+
+        Raises TypeError when the arguments do not fit, EncodeError when one cannot be sent, TooLarge
+        when they are too large; Refused and its kinds when the broker says no; ConfirmTimeout when
+        it does not answer, and the job may or may not be there.
+        """
+        return await self.app._submit(self, self.signature.encode(args, kwargs))
+
+    def submit_sync(self, *args: P.args, **kwargs: P.kwargs) -> "SyncJob[R]":
+        """`submit` for code without asyncio; see `TaskQ.sync`."""
+        from taskq.client.sync import submit_sync
+
+        return submit_sync(self, self.signature.encode(args, kwargs))
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> "Call[R]":
+        """The call, unsent, for `submit_many`. Arguments are packed now: changing them changes nothing."""
+        return Call(self, self.signature.encode(args, kwargs))
+
+    def options(self, **options: Unpack[SubmitOptions]) -> Self:
+        """The same task with other options, for what is submitted through it."""
+        changed = self.settings.changed(options, SubmitOptions.__annotations__)
+        return type(self)(
+            self.app,
+            self.fn,
+            name=self.name,
+            options=changed,
+            executor=self.executor,
+            signature=self.signature,
+        )
+
+    @cached_property
+    def terms(self) -> Terms:
+        """The options, as jobs carry them. One object for all jobs, so that they share it on the wire."""
+        return self.settings.terms(self.name)
+
+    @cached_property
+    def slot(self) -> int:
+        return job_slot(self.app.namespace, self.settings.queue)
+
+
+class AsyncTask(Task[P, R]):
+    """A task whose function is `async def`."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Run the function here and now, as if it were no task."""
+        coroutine: Coroutine[Any, Any, R] = self.fn(*args, **kwargs)
+        return coroutine
+
+
+class PlainTask(Task[P, R]):
+    """A task whose function is a plain `def`; workers run it in a thread."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here and now, as if it were no task."""
+        result: R = self.fn(*args, **kwargs)
+        return result
+
+
+class Declare(Protocol):
+    """What `q.task(...)` with options returns: the decorator."""
+
+    @overload  # the first that fits is meant: a plain `def` may return a coroutine too, but nobody's does
+    def __call__(  # type: ignore[overload-overlap]  # as above
+        self, fn: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> PlainTask[P, R]: ...
+
+
+class Call(Generic[R]):
+    """One call of a task, unsent and immutable."""
+
+    __slots__ = ("payload", "task")
+
+    def __init__(self, task: Task[..., R], payload: bytes) -> None:
+        self.task: Final = task
+        self.payload: Final = payload
+
+    def __repr__(self) -> str:
+        return f"<Call of {self.task.name}, {len(self.payload)} bytes>"
+
+
+def declare(
+    app: "TaskQ", fn: Callable[..., Any], name: str | None, executor: str | None, options: TaskOptions
+) -> Task[..., Any]:
+    """The task that a decorated function becomes. ConfigError when it cannot be one."""
+    if not callable(fn) or isinstance(fn, Task):
+        raise TypeError(f"@task decorates a function, not {fn!r}")
+    if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
+        raise ConfigError(f"{fn.__qualname__} is a generator, whose values nobody would get; return a list")
+    is_async = inspect.iscoroutinefunction(fn)
+    fitting: ExecutorName = "async" if is_async else "thread"
+    if executor not in (None, fitting):
+        kind = "async def" if is_async else "plain def"
+        raise ConfigError(f"{fn.__qualname__} is a {kind}: its executor is {fitting!r}, not {executor!r}")
+    kind_of_task = AsyncTask if is_async else PlainTask
+    checked = checked_name("the name of the task", default_name(fn) if name is None else name)
+    return kind_of_task(app, fn, name=checked, options=options, executor=fitting)
+
+
+def default_name(fn: Callable[..., Any]) -> str:
+    """`module.qualname`. A script's own module gets the name by which a worker imports it."""
+    module = fn.__module__
+    if module == "__main__":
+        module = _main_name()
+    return f"{module}.{fn.__qualname__}"
+
+
+def _main_name() -> str:
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        # `python -m package` runs package.__main__, `python -m module` the module.
+        return str(spec.name)
+    file = getattr(main, "__file__", None)
+    return Path(file).stem if file else "__main__"

@@ -1,0 +1,104 @@
+"""What a supervisor and its child say to each other: one JSON value a line, over a socket pair.
+
+The socket is also how a child notices that its supervisor is gone.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from threading import Thread
+from typing import Final, Literal
+
+from msgspec import Struct
+from msgspec.json import Decoder, Encoder
+
+from taskq.worker.settings import WorkerSettings
+
+_PR_SET_PDEATHSIG: Final = 1
+_LINE_BYTES_MAX: Final = 1024 * 1024
+
+Order = Literal["drain", "now"]
+
+
+class Begin(Struct, tag=True):
+    """supervisor: what you are. The token travels here, never in arguments or the environment."""
+
+    settings: WorkerSettings
+    session: bytes
+
+
+class Ready(Struct, tag=True):
+    """child: the app is imported, and this is how its broker is reached."""
+
+    urls: list[str]
+    token: str | None
+
+
+class Failed(Struct, tag=True):
+    """child: starting me again will not help; `code` is "config" or the broker's refusal."""
+
+    code: str
+    text: str
+
+
+FromChild = Ready | Failed
+
+_encode: Final = Encoder().encode
+_from_child: Final[Decoder[FromChild]] = Decoder(FromChild)
+_begin: Final = Decoder(Begin)
+_order: Final[Decoder[Order]] = Decoder(Order)
+
+
+def encode_line(value: Begin | Order | FromChild) -> bytes:
+    return _encode(value) + b"\n"
+
+
+def decode_begin(line: bytes) -> Begin:
+    return _begin.decode(line)
+
+
+def decode_from_child(line: bytes) -> FromChild:
+    return _from_child.decode(line)
+
+
+class Control:
+    """The child's end. Blocking: it must work while the child's event loop does not."""
+
+    def __init__(self, fd: int, parent: int) -> None:
+        os.set_inheritable(fd, False)  # what a task starts must not hold the line open
+        self._socket = socket.socket(fileno=fd)
+        self._lines = self._socket.makefile("rb")
+        _die_with_parent(parent)
+
+    def begin(self) -> Begin:
+        """The first line; ends the process when there is none."""
+        line = self._lines.readline(_LINE_BYTES_MAX)
+        if not line:
+            os._exit(1)
+        return decode_begin(line)
+
+    def say(self, value: FromChild) -> None:
+        self._socket.sendall(encode_line(value))
+
+    def listen(self, on_order: Callable[[Order], None]) -> None:
+        """From now on orders are given to `on_order`, in another thread; the end of the line ends us."""
+        Thread(target=self._listen, args=(on_order,), name="taskq-control", daemon=True).start()
+
+    def _listen(self, on_order: Callable[[Order], None]) -> None:
+        with contextlib.suppress(OSError):
+            for line in self._lines:
+                on_order(_order.decode(line))
+        # Nobody vouches for us any more and nobody would stop us: what we run is run again elsewhere.
+        os._exit(1)
+
+
+def _die_with_parent(parent: int) -> None:
+    """Where the system can do it, die with the supervisor even while a task holds the interpreter."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)  # it died before we asked

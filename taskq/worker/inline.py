@@ -1,0 +1,109 @@
+"""A worker inside the user's own process, on the user's own loop."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from threading import Thread
+
+from taskq.client.app import TaskQ
+from taskq.client.link import Link
+from taskq.limits import GRACE_MS, VOUCH_EVERY_MS
+from taskq.worker.loading import definitions_of
+from taskq.worker.runner import Runner
+from taskq.worker.settings import check_queues, queues_of, slots_of
+from taskq.worker.stopping import first_of, stop, until_refused
+from taskq.worker.vouching import SupervisorSession
+
+
+async def run_worker(
+    q: TaskQ,
+    *,
+    concurrency: int = 100,
+    queues: Iterable[str] = (),
+    grace: float = GRACE_MS / 1_000,
+    name: str = "",
+    until: asyncio.Event | None = None,
+) -> None:
+    """Run q's tasks here until `until` is set, then finish what runs within `grace` seconds.
+
+    Cancelled, it hands back what runs and ends at once. Raises Refused when the broker does not
+    want this worker. Nobody else can say that this process is alive while a task blocks the loop,
+    so a thread does, over a connection of its own.
+    """
+    definitions = definitions_of(q)
+    serving = queues_of(_checked(queues), (definition.queue for definition in definitions))
+    runner = Runner(asyncio.get_running_loop(), definitions, queues=serving, slots=slots_of(concurrency))
+    session, token = os.urandom(16), q.token
+    name = name or f"{socket.gethostname()}:{os.getpid()}"
+    changed = asyncio.Event()
+    link = Link(
+        q.urls,
+        session=session,
+        role="worker",
+        speaker=runner,
+        name=name,
+        token=q.token,
+        on_change=changed.set,
+    )
+    runner.attach(link.wake)
+    voucher = _Voucher(q.urls, session, name, token)
+    now = asyncio.Event()
+    voucher.start()
+    link.start()
+    try:
+        await first_of(until_refused(link, changed), (until or asyncio.Event()).wait())
+        await stop(runner, link, grace_ms=round(grace * 1_000), now=now)
+    except asyncio.CancelledError:
+        now.set()
+        await stop(runner, link, grace_ms=0, now=now)
+        raise
+    finally:
+        await link.close()
+        await asyncio.to_thread(voucher.stop)
+
+
+class _Voucher:
+    """A thread with an event loop of its own, which no task can block."""
+
+    def __init__(self, urls: Sequence[str], session: bytes, name: str, token: str | None) -> None:
+        self._child = session
+        self._session = SupervisorSession()
+        self._session.started(session)
+        self._link = Link(
+            urls, session=os.urandom(16), role="supervisor", speaker=self._session, name=name, token=token
+        )
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._thread = Thread(target=self._run, name="taskq-voucher", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Say that the worker has ended, and end. Blocks for as long as that takes."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        self._link.start()
+        while not self._stop.is_set():
+            self._session.vouch()
+            self._link.wake()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), VOUCH_EVERY_MS / 1_000)
+        self._session.exited(self._child, 0, "the worker has stopped")
+        await self._link.close("the worker has stopped")
+
+
+def _checked(queues: Iterable[str]) -> tuple[str, ...]:
+    names = tuple(queues)
+    check_queues(names)
+    return names

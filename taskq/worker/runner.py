@@ -1,0 +1,364 @@
+"""Runs attempts and reports how each ended. The asyncio half of a worker; `session.py` is the other.
+
+It decides nothing about who holds what. A task may raise, return or swallow what it likes: each
+attempt is reported once, and the worker lives on.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import copy_context
+from threading import get_ident
+from typing import Final
+
+from taskq.client.context import context_var
+from taskq.limits import TASKS_PER_WORKER_MAX
+from taskq.protocol.messages import (
+    Ending,
+    Failure,
+    Fault,
+    FromBroker,
+    Message,
+    ProgressItem,
+    Stop,
+    Welcome,
+)
+from taskq.worker.attempts import CALLING, PACKING, READING, Attempt, Definition, failure, stop_failure
+from taskq.worker.deadlines import Deadlines
+from taskq.worker.session import Start, WorkerSession
+from taskq.worker.threads import Threads
+
+logger = logging.getLogger("taskq.worker")
+
+ASYNC: Final = "async"
+THREAD: Final = "thread"
+
+
+class _Lane:
+    """One executor's free slots, and what waits for one."""
+
+    __slots__ = ("free", "name", "slots", "start", "waiting")
+
+    def __init__(self, name: str, slots: int, start: Callable[[Attempt], None]) -> None:
+        self.name = name
+        # What is announced: less than there is while threads are stuck.
+        self.slots = slots
+        self.free = slots
+        self.start = start
+        # The broker counts slots as well, but not those of attempts that it has taken back.
+        self.waiting: deque[Attempt] = deque()
+
+
+class Runner:
+    """The Speaker of a worker's connection: runs what is delivered, within the slots of each executor.
+
+    Async tasks are cancelled when they are told to stop or their time is up; one that swallows that
+    keeps its slot until it ends, and what it then returns or raises is reported. A thread cannot be
+    cancelled: its attempt is reported at once, its slot stays taken until the function returns, and
+    meanwhile the broker is told of the smaller capacity.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        definitions: Iterable[Definition],
+        *,
+        queues: Sequence[str],
+        slots: Mapping[str, int],
+    ) -> None:
+        self._definitions = {definition.name: definition for definition in definitions}
+        executors = {name: definition.executor for name, definition in self._definitions.items()}
+        self._session = WorkerSession(executors, queues, slots)
+        self._loop = loop
+        self._thread = get_ident()
+        self._wake: Callable[[], None] = _nobody_listens
+        self._attempts: dict[int, Attempt] = {}
+        self._deadlines = Deadlines(loop, self._on_deadline)
+        self._threads = Threads(loop, slots.get(THREAD, 0), self._work, self._on_thread_done)
+        lanes = (
+            _Lane(ASYNC, slots.get(ASYNC, 0), self._start_task),
+            _Lane(THREAD, slots.get(THREAD, 0), self._start_thread),
+        )
+        self._lanes = {lane.name: lane for lane in lanes}
+        self._unknown: set[str] = set()
+        self._when_idle: list[asyncio.Future[None]] = []
+        # Attempts delivered so far: tells whether anything came between two looks.
+        self.delivered = 0
+
+    # -- what the process around it does ----------------------------------------------------------
+
+    def attach(self, wake: Callable[[], None]) -> None:
+        """What to call when there is something to say: the link's `wake`."""
+        self._wake = wake
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing runs, and the broker has recorded everything that did."""
+        return self._session.idle
+
+    @property
+    def is_empty(self) -> bool:
+        """No attempt is left, reported or not yet recorded ones aside."""
+        return not self._attempts
+
+    async def wait_idle(self, timeout: float) -> bool:
+        """Whether it became idle within so many seconds."""
+        if self._session.idle:
+            return True
+        idle: asyncio.Future[None] = self._loop.create_future()
+        self._when_idle.append(idle)
+        done, _ = await asyncio.wait([idle], timeout=timeout)
+        idle.cancel()
+        return bool(done)
+
+    def drain(self) -> None:
+        """Take nothing more, and hand back what has not begun; what runs goes on."""
+        self._session.drain()
+        for lane in self._lanes.values():
+            for attempt in list(lane.waiting):
+                self._stop(attempt, "returned")
+        self._wake()
+
+    def hand_back(self) -> None:
+        """Stop what runs: tasks are cancelled, and the broker may give them to another worker."""
+        self.drain()
+        for attempt in list(self._attempts.values()):
+            self._stop(attempt, "returned")
+
+    def abandon(self) -> None:
+        """Hand back even what does not stop. For a process that ends now: it may still be running."""
+        for attempt in list(self._attempts.values()):
+            self._report(attempt, stop_failure(attempt, "returned"))
+        self._deadlines.close()
+
+    def close(self) -> None:
+        """Let the threads end. The runner must not be used after this."""
+        self._deadlines.close()
+        self._threads.close()
+
+    # -- what a running task may ask for, from any thread -------------------------------------------
+
+    def on_progress(self, attempt: Attempt, done: int, total: int, text: str) -> None:
+        """How far the attempt has come."""
+        if get_ident() != self._thread:
+            self._loop.call_soon_threadsafe(self.on_progress, attempt, done, total, text)
+            return
+        self._session.progress(ProgressItem(attempt.delivery.id, attempt.delivery.lease, done, total, text))
+        self._wake()
+
+    def on_extend(self, attempt: Attempt, timeout_ms: int) -> None:
+        """The attempt needs this much time from now. One without a timeout has it already."""
+        if get_ident() != self._thread:
+            self._loop.call_soon_threadsafe(self.on_extend, attempt, timeout_ms)
+            return
+        if attempt.is_reported or not attempt.terms.timeout_ms:
+            return
+        self._deadlines.set(attempt.delivery.lease, timeout_ms)
+        self._session.extend(attempt.delivery.id, attempt.delivery.lease, timeout_ms)
+        self._wake()
+
+    def left(self, attempt: Attempt) -> float | None:
+        """Seconds until the attempt's time is up; None without a timeout."""
+        return self._deadlines.left(attempt.delivery.lease)
+
+    # -- Speaker ----------------------------------------------------------------------------------
+
+    def on_welcome(self, welcome: Welcome) -> None:
+        self._session.on_welcome(welcome)
+
+    def on_message(self, message: FromBroker) -> None:
+        self._session.on_message(message)
+        for event in self._session.take_events():
+            if isinstance(event, Start):
+                self._take(event)
+            else:
+                self._on_stop(event)
+        if self._when_idle and self._session.idle:
+            self._tell_idle()
+
+    def on_lost(self) -> None:
+        self._session.on_lost()
+
+    def outgoing(self) -> list[Message]:
+        return self._session.outgoing()
+
+    # -- starting ---------------------------------------------------------------------------------
+
+    def _take(self, start: Start) -> None:
+        delivery, terms = start.delivery, start.terms
+        self.delivered += 1
+        definition = self._definitions.get(terms.task)
+        if definition is None or delivery.flags or self._session.draining:
+            self._refuse(start)
+            return
+        attempt = Attempt(delivery, terms, definition, self)
+        self._attempts[delivery.lease] = attempt
+        lane = self._lanes[definition.executor]
+        if lane.free > 0:
+            lane.free -= 1
+            lane.start(attempt)
+        else:
+            attempt.is_waiting = True
+            lane.waiting.append(attempt)
+
+    def _refuse(self, start: Start) -> None:
+        delivery, task = start.delivery, start.terms.task
+        if self._session.draining:
+            self._session.fail(Failure(delivery.id, delivery.lease, "returned"))
+            return
+        if task not in self._definitions:
+            self._warn_unknown(task)
+            text = f"this worker has no task {task!r}; is its module imported by the worker's app?"
+        else:
+            text = (
+                f"this worker does not know payload flags {delivery.flags:#x}: it is older than the producer"
+            )
+        fault = Fault("taskq.errors.DecodeError", text)
+        self._session.fail(Failure(delivery.id, delivery.lease, "rejected", fault, final=True))
+
+    def _warn_unknown(self, task: str) -> None:
+        if task not in self._unknown and len(self._unknown) < TASKS_PER_WORKER_MAX:
+            self._unknown.add(task)
+            logger.warning("the broker delivered a job of task %r, which this worker does not have", task)
+
+    def _start_task(self, attempt: Attempt) -> None:
+        if attempt.terms.timeout_ms:
+            self._deadlines.set(attempt.delivery.lease, attempt.terms.timeout_ms)
+        # A name spares asyncio making one up, and tells people which task a Task is.
+        attempt.running = self._loop.create_task(self._run(attempt), name=attempt.terms.task)
+
+    def _start_thread(self, attempt: Attempt) -> None:
+        if attempt.terms.timeout_ms:
+            self._deadlines.set(attempt.delivery.lease, attempt.terms.timeout_ms)
+        self._threads.submit(attempt)
+
+    # -- running ----------------------------------------------------------------------------------
+
+    async def _run(self, attempt: Attempt) -> None:
+        if attempt.stopped:
+            self._end(attempt, stop_failure(attempt, attempt.stopped))
+            return
+        definition = attempt.definition
+        step = READING
+        attempt.has_begun = True
+        try:
+            context_var.set(attempt)
+            args, kwargs = definition.read(attempt.delivery.payload)
+            step = CALLING
+            value = definition.function(*args, **kwargs)
+            if definition.takes_await:
+                value = await value
+            step = PACKING
+            result = definition.pack(value)
+        except BaseException as error:
+            if self._loop.is_closed():
+                raise  # the loop throws away what it did not finish; nobody is left to tell
+            self._end(attempt, failure(attempt, error, step))
+        else:
+            self._end(attempt, result)
+
+    def _work(self, attempt: Attempt) -> bytes | Failure:
+        """In a thread: one attempt, in a context of its own."""
+        return copy_context().run(self._call, attempt)
+
+    def _call(self, attempt: Attempt) -> bytes | Failure:
+        definition = attempt.definition
+        step = READING
+        try:
+            context_var.set(attempt)
+            args, kwargs = definition.read(attempt.delivery.payload)
+            step = CALLING
+            value = definition.function(*args, **kwargs)
+            step = PACKING
+            return definition.pack(value)
+        except BaseException as error:
+            return failure(attempt, error, step)
+
+    def _on_thread_done(self, attempt: Attempt, outcome: bytes | Failure) -> None:
+        if attempt.is_reported:
+            self._resize(self._lanes[THREAD], +1)
+            self._release(THREAD)
+            return
+        self._end(attempt, outcome)
+
+    # -- stopping ---------------------------------------------------------------------------------
+
+    def _on_stop(self, stop: Stop) -> None:
+        attempt = self._attempts.get(stop.lease)
+        if attempt is not None:
+            self._stop(attempt, "cancelled", stop.reason)
+
+    def _on_deadline(self, lease: int) -> None:
+        self._stop(self._attempts[lease], "timed_out")
+
+    def _stop(self, attempt: Attempt, ending: Ending, reason: str = "") -> None:
+        if attempt.stopped:
+            return
+        attempt.stopped = ending
+        attempt.cancel(reason or ending)
+        lane = self._lanes[attempt.definition.executor]
+        if attempt.is_waiting:
+            lane.waiting.remove(attempt)
+            self._report(attempt, stop_failure(attempt, ending))
+        elif attempt.running is None:
+            self._resize(lane, -1)
+            self._report(attempt, stop_failure(attempt, ending))
+        elif attempt.has_begun:
+            attempt.running.cancel()
+        # Else it sees `stopped` on its first step: a cancelled Task that has not made one would
+        # never enter our code, and its attempt would never be reported.
+
+    # -- ending -----------------------------------------------------------------------------------
+
+    def _end(self, attempt: Attempt, outcome: bytes | Failure) -> None:
+        if not attempt.is_reported:
+            self._report(attempt, outcome)
+        self._release(attempt.definition.executor)
+
+    def _report(self, attempt: Attempt, outcome: bytes | Failure) -> None:
+        attempt.is_reported = True
+        delivery = attempt.delivery
+        del self._attempts[delivery.lease]
+        if attempt.terms.timeout_ms:
+            self._deadlines.clear(delivery.lease)
+        if isinstance(outcome, bytes):
+            self._session.succeed(delivery.id, delivery.lease, outcome)
+        else:
+            _log(attempt, outcome)
+            self._session.fail(outcome)
+        self._wake()
+
+    def _release(self, executor: str) -> None:
+        lane = self._lanes[executor]
+        lane.free += 1
+        if lane.waiting:
+            lane.free -= 1
+            attempt = lane.waiting.popleft()
+            attempt.is_waiting = False
+            lane.start(attempt)
+
+    def _resize(self, lane: _Lane, change: int) -> None:
+        lane.slots += change
+        self._session.resize(lane.name, lane.slots)
+        self._wake()
+
+    def _tell_idle(self) -> None:
+        for idle in self._when_idle:
+            if not idle.done():
+                idle.set_result(None)
+        self._when_idle = []
+
+
+def _nobody_listens() -> None:
+    """Stands in for the link's `wake` until there is one."""
+
+
+def _log(attempt: Attempt, outcome: Failure) -> None:
+    if outcome.ending == "returned" or not logger.isEnabledFor(logging.INFO):
+        return
+    delivery, fault = attempt.delivery, outcome.fault
+    # The type only: a message may quote arguments, and payloads do not belong in logs.
+    what = f"{outcome.ending}: {fault.type}" if fault else outcome.ending
+    fields = {"job": delivery.id.hex(), "task": attempt.terms.task, "attempt": delivery.attempt}
+    logger.info("%s", what, extra=fields)

@@ -1,0 +1,275 @@
+"""What a worker holds and what it has to say about it. Pure: runs nothing, waits for nothing.
+
+A shell feeds it what the broker says, runs what `take_events` returns, reports how each attempt
+ended, and sends what `outgoing` returns. Each delivered lease is reported exactly once; a report
+is kept, and said again after every reconnect, until the broker has recorded it.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from taskq.limits import BATCH_BYTES_TARGET, BATCH_MAX, PAYLOAD_BYTES_MAX
+from taskq.protocol.messages import (
+    Ack,
+    Acked,
+    Announce,
+    Deliver,
+    Delivery,
+    Drain,
+    Extend,
+    Extension,
+    Failure,
+    Fault,
+    FromBroker,
+    Held,
+    Message,
+    Nack,
+    Progress,
+    ProgressItem,
+    Resume,
+    Resumed,
+    Revoke,
+    Stop,
+    Success,
+    Terms,
+    Welcome,
+)
+
+T = TypeVar("T")
+
+
+class Start(Struct, gc=False, frozen=True):
+    """An attempt that the worker should run."""
+
+    delivery: Delivery
+    terms: Terms
+
+
+class WorkerSession:
+    """One worker's side of the protocol, over as many connections as it takes.
+
+    `tasks` maps each task's name to the executor it runs on; `slots` gives each executor's capacity.
+    """
+
+    def __init__(self, tasks: Mapping[str, str], queues: Sequence[str], slots: Mapping[str, int]) -> None:
+        self._announce = Announce(tasks=dict(tasks), queues=list(queues), slots=dict(slots))
+        self._running: dict[int, bytes] = {}
+        self._reported: dict[int, bytes] = {}
+        self._events: list[Start | Stop] = []
+        # Reports that have no sequence number yet: they get one when they are first said.
+        self._successes: list[Success] = []
+        self._success_bytes = 0
+        self._failures: list[Failure] = []
+        self._unconfirmed: deque[Ack | Nack] = deque()
+        self._seq = 0
+        self._progress: dict[int, ProgressItem] = {}
+        self._extended: dict[int, Extension] = {}
+        self._unsaid_extensions: dict[int, Extension] = {}
+        # What has to be said before any report.
+        self._due: list[Message] = []
+        self._welcome = False
+        self._draining = False
+
+    # -- what the runner asks and says ------------------------------------------------------------
+
+    def take_events(self) -> list[Start | Stop]:
+        """What to run and what to stop, in order; empties the list."""
+        events = self._events
+        self._events = []
+        return events
+
+    def succeed(self, id: bytes, lease: int, result: bytes, flags: int = 0) -> None:
+        """The attempt succeeded. A result that is too large becomes a final failure."""
+        if len(result) > PAYLOAD_BYTES_MAX:
+            self.fail(Failure(id, lease, "failed", _too_large(len(result)), final=True))
+            return
+        self._reported[lease] = self._running.pop(lease)
+        self._successes.append(Success(id, lease, result, flags))
+        self._success_bytes += len(result)
+        if self._extended:
+            self._forget_extension(lease)
+
+    def fail(self, failure: Failure) -> None:
+        """The attempt ended without success; `failure.ending` says how."""
+        self._reported[failure.lease] = self._running.pop(failure.lease)
+        self._failures.append(failure)
+        if self._extended:
+            self._forget_extension(failure.lease)
+
+    def extend(self, id: bytes, lease: int, timeout_ms: int) -> None:
+        """The running attempt needs this much time from now. Says nothing of one that is over."""
+        if lease not in self._running:
+            return
+        # Said again after a reconnect: an extension lost with a connection would cost the attempt.
+        self._extended[lease] = self._unsaid_extensions[lease] = Extension(id, lease, timeout_ms)
+
+    def progress(self, item: ProgressItem) -> None:
+        """How far the running attempt has come; only the latest word of each is said."""
+        if item.lease in self._running:
+            self._progress[item.lease] = item
+
+    def resize(self, executor: str, slots: int) -> None:
+        """From now on this executor has so many slots."""
+        self._announce = replace(self._announce, slots={**self._announce.slots, executor: slots})
+        if self._welcome:
+            self._due.append(self._announce)
+
+    def drain(self) -> None:
+        """Ask for nothing more. What is delivered all the same is still handed out as Start."""
+        if self._draining:
+            return
+        self._draining = True
+        if self._welcome:
+            self._due.append(Drain())
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    @property
+    def held(self) -> list[Held]:
+        """All leases running, or finished and not yet recorded by the broker."""
+        return [Held(id, lease) for part in (self._running, self._reported) for lease, id in part.items()]
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs, and the broker has recorded everything that did."""
+        return not self._running and not self._reported
+
+    # -- Speaker ----------------------------------------------------------------------------------
+
+    def on_welcome(self, welcome: Welcome) -> None:
+        """A connection is there: say who we are, what we hold, and what was never confirmed."""
+        self._welcome = True
+        self._due = [self._announce]
+        if self._draining:
+            self._due.append(Drain())
+        self._due += _resume(self.held)
+        self._due += self._unconfirmed
+        self._unsaid_extensions = dict(self._extended)
+
+    def on_message(self, message: FromBroker) -> None:
+        match message:
+            case Deliver():
+                self._on_deliver(message)
+            case Acked():
+                self._on_acked(message.seq)
+            case Revoke(items=stops) | Resumed(gone=stops):
+                # One that is reported already needs no stopping: its report answers.
+                self._events += [stop for stop in stops if stop.lease in self._running]
+            case _:
+                # Answers to commands that a worker never gives; newer brokers may say more.
+                pass
+
+    def on_lost(self) -> None:
+        self._welcome = False
+        self._due = []
+
+    def outgoing(self) -> list[Message]:
+        """What to say now, in order; nothing while there is no connection."""
+        if not self._welcome:
+            return []
+        messages = self._due
+        self._due = []
+        if self._unsaid_extensions:
+            extensions = list(self._unsaid_extensions.values())
+            self._unsaid_extensions = {}
+            messages += [Extend(part) for part in _chunks(extensions)]
+        if self._progress:
+            items = list(self._progress.values())
+            self._progress = {}
+            messages += [Progress(part) for part in _chunks(items)]
+        if self._successes:
+            self._say_successes(messages)
+        if self._failures:
+            self._say_failures(messages)
+        return messages
+
+    # -- private ----------------------------------------------------------------------------------
+
+    def _on_deliver(self, message: Deliver) -> None:
+        running, reported, terms = self._running, self._reported, message.terms
+        start = self._events.append
+        for job in message.jobs:
+            lease = job.lease
+            if lease in running or lease in reported:
+                continue  # said twice: it is held already
+            running[lease] = job.id
+            start(Start(job, terms[job.terms]))
+
+    def _on_acked(self, seq: int) -> None:
+        unconfirmed, reported = self._unconfirmed, self._reported
+        while unconfirmed and unconfirmed[0].seq <= seq:
+            for item in unconfirmed.popleft().items:
+                del reported[item.lease]
+
+    def _forget_extension(self, lease: int) -> None:
+        self._extended.pop(lease, None)
+        self._unsaid_extensions.pop(lease, None)
+
+    def _say_successes(self, messages: list[Message]) -> None:
+        successes = self._successes
+        fits = len(successes) <= BATCH_MAX and self._success_bytes <= BATCH_BYTES_TARGET
+        for items in [successes] if fits else _split(successes, _success_size):
+            self._seq += 1
+            ack = Ack(self._seq, items)
+            self._unconfirmed.append(ack)
+            messages.append(ack)
+        self._successes = []
+        self._success_bytes = 0
+
+    def _say_failures(self, messages: list[Message]) -> None:
+        for items in _split(self._failures, _failure_size):
+            self._seq += 1
+            nack = Nack(self._seq, items)
+            self._unconfirmed.append(nack)
+            messages.append(nack)
+        self._failures = []
+
+
+def _resume(held: list[Held]) -> Iterator[Resume]:
+    parts = list(_chunks(held)) or [[]]
+    for part in parts[:-1]:
+        yield Resume(part, last=False)
+    yield Resume(parts[-1], last=True)
+
+
+def _chunks(items: list[T]) -> Iterator[list[T]]:
+    for start in range(0, len(items), BATCH_MAX):
+        yield items[start : start + BATCH_MAX]
+
+
+def _split(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
+    """Parts of at most BATCH_MAX items and, where one item does not exceed it alone, the target size."""
+    part: list[T] = []
+    total = 0
+    for item in items:
+        item_size = size(item)
+        if part and (len(part) == BATCH_MAX or total + item_size > BATCH_BYTES_TARGET):
+            yield part
+            part, total = [], 0
+        part.append(item)
+        total += item_size
+    if part:
+        yield part
+
+
+def _success_size(success: Success) -> int:
+    return len(success.result)
+
+
+def _failure_size(failure: Failure) -> int:
+    fault = failure.fault
+    return len(fault.message) + len(fault.traceback) if fault else 0
+
+
+def _too_large(size: int) -> Fault:
+    return Fault(
+        "taskq.errors.TooLarge",
+        f"the result has {size} bytes; the limit is {PAYLOAD_BYTES_MAX}. "
+        "Store it elsewhere and return where it is",
+    )
