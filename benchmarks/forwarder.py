@@ -1,8 +1,9 @@
 """The floor: what the same way costs with no queue on it.
 
 Three processes over loopback, producer -> broker -> worker -> broker -> producer, length-prefixed
-MessagePack frames, one dict entry a job in the broker. No journal, no confirm, no limits, nothing checked
-but the types. Every other program runs it in the same rounds and states its figures as ratios to it.
+frames that hold taskq's own messages (Submit, Deliver, Ack, Outcomes), one dict entry a job in the
+broker and in the producer. No journal, no confirm, no queue, no limits, nothing checked but the types.
+Every other program runs it in the same rounds and states its figures as ratios to it.
 """
 
 import asyncio

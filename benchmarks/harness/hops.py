@@ -1,6 +1,7 @@
-"""The ends of the bare forwarder: `python -m benchmarks.harness.hops broker`, `... worker PORT`, and the producer.
+"""The bare forwarder's ends: the producer, and as processes `hops broker` and `hops worker PORT`.
 
-A process ends when one of its connections does, so that none outlives the benchmark.
+They speak taskq's own typed messages, so that what lies between them and taskq is the queue. A process
+ends when one of its connections does, so that none outlives the benchmark.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ HEADER: Final = 4
 # As the arguments of a task without arguments are packed.
 PAYLOAD: Final = b"\x92\x90\x80"
 TERMS: Final = [Terms("benchmarks.noop")]
+SLOT: Final = 7
 
 encode = msgpack.Encoder().encode
 decode_submit = msgpack.Decoder(Submit).decode
@@ -72,18 +74,10 @@ class Producer(Framed):
 
     def __init__(self) -> None:
         super().__init__()
-        self._next = self._end = self._per_frame = self._under_way = 0
-        self._done: asyncio.Future[None] | None = None
         self._new_id = IdMaker().new_id
         self._waiting: dict[bytes, JobSpec] = {}
-
-    def _jobs(self, count):
-        jobs=[]
-        for _ in range(count):
-            id = self._new_id(7)
-            job=self._waiting[id] = JobSpec(id, 0, PAYLOAD)
-            jobs.append(job)
-        return jobs
+        self._next = self._end = self._per_frame = self._under_way = 0
+        self._done: asyncio.Future[None] | None = None
 
     async def send(self, first: int, frames: int, per_frame: int, window: int) -> None:
         """Raises FleetError when the broker is gone."""
@@ -110,14 +104,17 @@ class Producer(Framed):
     def _send(self, count: int) -> None:
         step = self._per_frame
         firsts = range(self._next, min(self._next + count * step, self._end), step)
-        frames = [
-            framed(Submit(first, TERMS, self._jobs(step)))
-            for first in firsts
-        ]
+        frames = [framed(Submit(first, TERMS, self._jobs(step))) for first in firsts]
         self._next += len(frames) * step
         self._under_way += len(frames)
         if frames:
             self.transport.write(b"".join(frames))
+
+    def _jobs(self, count: int) -> list[JobSpec]:
+        new_id = self._new_id
+        jobs = [JobSpec(new_id(SLOT), 0, PAYLOAD) for _ in range(count)]
+        self._waiting.update((job.id, job) for job in jobs)
+        return jobs
 
 
 class Side(Framed):

@@ -37,16 +37,12 @@ def is_alive(pid: int) -> bool:
 
 def children(pid: int) -> list[int]:
     """The processes that it started and that run, oldest first."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if (
-            entry.name.isdigit()
-            and (stat := _stat(int(entry.name)))
-            and stat[1] == pid
-            and stat[0] not in "ZX"
-        ):
-            found.append((stat[2], int(entry.name)))
-    return [child for _, child in sorted(found)]
+    numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    found = [(stat, number) for number in numbers if (stat := _stat(number)) is not None]
+    mine = [
+        (began, number) for (state, parent, began), number in found if parent == pid and state not in "ZX"
+    ]
+    return [number for _, number in sorted(mine)]
 
 
 @dataclass(frozen=True)

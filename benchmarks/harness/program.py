@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 from benchmarks.harness.report import Report
 
 try:
-    from uvloop import new_event_loop
+    from uvloop import new_event_loop as _new_uvloop
 except ImportError:  # no uvloop on this platform
-    from asyncio import new_event_loop
+    NEW_LOOP: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+else:
+    NEW_LOOP = _new_uvloop
 
 T = TypeVar("T")
 
@@ -60,8 +62,8 @@ def run(measure: Measure, about: str | None, *, runs: int = 5, count: Count | No
 
 
 def run_on_loop(main: Coroutine[Any, Any, T]) -> T:
-    """As asyncio.run, on the loop that taskq uses. SIGTERM cancels, so that `with` blocks end their processes."""
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    """As asyncio.run, on the loop that taskq uses. SIGTERM cancels: `with` blocks end their processes."""
+    with asyncio.Runner(loop_factory=NEW_LOOP) as runner:
         try:
             return runner.run(_until_terminated(main))
         except asyncio.CancelledError:

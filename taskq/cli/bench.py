@@ -79,7 +79,7 @@ def lines(measured: Measured) -> list[str]:
         f"submit    {jobs} in {measured.submit_seconds:.2f} s  {measured.submit_rate / 1000:8.1f} k/s   "
         f"confirmed, durability {measured.durability}",
         f"complete  {jobs} in {measured.complete_seconds:.2f} s  {measured.complete_rate / 1000:8.1f} k/s   "
-        f"results received, {measured.workers} worker processes",
+        f"results received, worker processes: {measured.workers}",
         f"latency   p50 {measured.latency_p50_ms:.2f} ms  p95 {measured.latency_p95_ms:.2f} ms  "
         f"p99 {measured.latency_p99_ms:.2f} ms   one job at a time",
     ]

@@ -8,14 +8,15 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from taskq.core.job import READY, Job
+from taskq.core.job import Job
 
 
 class Lane:
     """The ready jobs of one queue and one task.
 
-    A job that stops being ready (cancelled, expired, resumed) stays as a tombstone until it comes
-    to the head, or until half of the lane is tombstones.
+    A job that stops being ready (cancelled, expired, resumed) stays in its place as a tombstone
+    until it comes to the head, or until half of the lane is tombstones. When it is ready again
+    before that, it has its place back: a job must never stand in line twice.
     """
 
     def __init__(self, queue: str, task: str, number: int) -> None:
@@ -24,10 +25,12 @@ class Lane:
         self.number = number
         self.jobs: deque[Job] = deque()
         self.sights: list[Sight] = []
-        self._gone = 0
+        self._gone: set[int] = set()  # `id()` of the tombstones; who stands in `jobs` keeps it unique
 
     def put(self, job: Job) -> None:
-        if not self.jobs:
+        if self._gone and id(job) in self._gone:
+            self._gone.remove(id(job))
+        elif not self.jobs:
             self.jobs.append(job)
             for sight in self.sights:
                 sight.notice(self, job.turn)
@@ -36,24 +39,25 @@ class Lane:
 
     def head(self) -> Job | None:
         """The job that has waited longest."""
-        jobs = self.jobs
+        jobs, gone = self.jobs, self._gone
         while jobs:
             job = jobs[0]
-            if job.state is READY:
+            if not gone or id(job) not in gone:
                 return job
             jobs.popleft()
-            self._gone -= 1
+            gone.remove(id(job))
         return None
 
-    def bury(self) -> None:
+    def bury(self, job: Job) -> None:
         """One of the jobs is no longer ready. Amortised O(1)."""
-        self._gone += 1
-        if self._gone > 32 and self._gone * 2 > len(self.jobs):
-            self.jobs = deque(job for job in self.jobs if job.state is READY)
-            self._gone = 0
+        gone = self._gone
+        gone.add(id(job))
+        if len(gone) > 32 and len(gone) * 2 > len(self.jobs):
+            self.jobs = deque(job for job in self.jobs if id(job) not in gone)
+            gone.clear()
 
     def __len__(self) -> int:
-        return len(self.jobs) - self._gone
+        return len(self.jobs) - len(self._gone)
 
 
 class Sight(Struct, eq=False):
@@ -99,8 +103,10 @@ class Queues:
 
     def __init__(self) -> None:
         self.lanes: dict[tuple[str, str], Lane] = {}
+        self._aside: dict[bytes, Job] = {}
         self._sights: dict[str, list[Sight]] = {}
         self._count = 0
+        self._sweep_at = LANES_BEFORE_SWEEP
 
     def put(self, job: Job) -> None:
         """A job became ready. (`job.turn` says when.)"""
@@ -110,10 +116,25 @@ class Queues:
             lane = self._make(terms.queue, terms.task)
         lane.put(job)
 
+    def put_aside(self, job: Job) -> None:
+        """A job is ready, but nobody is to have it before `take_aside`."""
+        self._aside[job.id] = job
+
+    def take_aside(self) -> list[Job]:
+        """The jobs put aside that are still ready; they are to be put in line now."""
+        jobs, self._aside = list(self._aside.values()), {}
+        return jobs
+
+    @property
+    def aside(self) -> int:
+        return len(self._aside)
+
     def bury(self, job: Job) -> None:
         """A job that was put here is no longer ready."""
+        if self._aside and self._aside.pop(job.id, None) is not None:
+            return
         terms = job.terms
-        self.lanes[(terms.queue, terms.task)].bury()
+        self.lanes[(terms.queue, terms.task)].bury(job)
 
     def open_sight(self, pool: Watcher, queue: str) -> Sight:
         """Let a pool see a queue, with what is in it now and what comes later."""
@@ -131,7 +152,7 @@ class Queues:
                 lane.sights.remove(sight)
 
     def _make(self, queue: str, task: str) -> Lane:
-        if len(self.lanes) > LANES_BEFORE_SWEEP:
+        if len(self.lanes) > self._sweep_at:
             self._sweep()
         self._count += 1
         lane = self.lanes[(queue, task)] = Lane(queue, task, self._count)
@@ -149,6 +170,8 @@ class Queues:
     def _sweep(self) -> None:
         """Names come from peers: lanes that are empty must not pile up."""
         self.lanes = {key: lane for key, lane in self.lanes.items() if lane.jobs}
+        # Twice what is left: a sweep costs O(1) for each lane made since the last one.
+        self._sweep_at = max(2 * len(self.lanes), LANES_BEFORE_SWEEP)
 
 
 # How many lanes (queue, task) may stand empty before they are looked through.

@@ -43,17 +43,31 @@ GC_THRESHOLDS = (50_000, 50, 1_000)
 def run(settings: BrokerSettings) -> int:
     """Run a broker until it is told to stop; returns the exit code. Raises ConfigError, JournalError."""
     settings.check_addresses()
+    # A million recovered jobs would make the collector look at all of them again and again.
+    gc.disable()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(serve(settings))
+        return runner.run(_run(settings))
 
 
-async def serve(settings: BrokerSettings, *, handle_signals: bool = True) -> int:
+async def _run(settings: BrokerSettings) -> int:
     daemon = Daemon(settings)
-    if handle_signals:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, daemon.stop, number)
-    return await daemon.run()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.on_signal, number)
+    collector = asyncio.create_task(_tune_collector(daemon))
+    try:
+        return await daemon.run()
+    finally:
+        collector.cancel()
+
+
+async def _tune_collector(daemon: "Daemon") -> None:
+    """In a process of the broker's own: leave alone what was recovered, and look seldom."""
+    await daemon.serving.wait()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    gc.enable()
 
 
 class Daemon:
@@ -79,10 +93,12 @@ class Daemon:
         self._late_ms = 0
         self._commits = 0
         self._commit_wanted = asyncio.Event()
+        self.serving = asyncio.Event()
         self._stopping = asyncio.Event()
         self._all_left = asyncio.Event()
         self._exit_code = 0
         self._is_ready = False
+        self._is_last_batch = False
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -102,29 +118,35 @@ class Daemon:
             servers = [await self._loop.create_server(self._make_peer, sock=sock) for sock in sockets]
             if self._settings.unix is not None:
                 servers.append(await self._listen_unix(self._settings.unix))
+            http = await self._start_http()
         except BaseException:
             for sock in sockets:
                 sock.close()
             await self._journal.close()
             raise
-        return await self._serve(servers)
+        return await self._serve(servers, http)
 
-    def stop(self, number: int = signal.SIGTERM) -> None:
-        """Stop gracefully; the second time at once."""
-        if self._stopping.is_set():
-            log.warning("%s again: stopping now", signal.Signals(number).name)
-            os._exit(128 + number)
-        log.info("%s: stopping", signal.Signals(number).name)
+    def stop(self) -> None:
+        """Stop gracefully: decide what has arrived, commit it, say goodbye."""
         self._stopping.set()
 
-    async def _serve(self, servers: list[asyncio.Server]) -> int:
-        http = await self._start_http()
+    def on_signal(self, number: int) -> None:
+        """The first stops gracefully, the second at once."""
+        name = signal.Signals(number).name
+        if self._stopping.is_set():
+            log.warning("%s again: stopping now", name)
+            os._exit(128 + number)
+        log.info("%s: stopping", name)
+        self.stop()
+
+    async def _serve(self, servers: list[asyncio.Server], http: HttpPages | None) -> int:
         committer = asyncio.create_task(self._commit_batches())
         watchman = asyncio.create_task(self._watch())
         self._is_ready = True
         self._schedule_turn()
         host, port = self.address
         self._settings.announce(f"listening on taskq://{host}:{port}")
+        self.serving.set()
         log.info("taskq %s, journal %s, epoch %d", __version__, self._journal.url, self.epoch)
         try:
             await self._stopping.wait()
@@ -143,6 +165,7 @@ class Daemon:
         """Decide what has arrived, commit it, say it and goodbye; then close."""
         if not self._exit_code:
             self._turn()
+        self._is_last_batch = True
         self._commit_wanted.set()
         await committer
         if self._timer is not None:
@@ -194,8 +217,6 @@ class Daemon:
             journal=self._journal.url,
             outcome_bytes=self._settings.outcome_bytes,
         )
-        # A million new objects make the collector look at all of them again and again.
-        gc.disable()
         async for seq, blob in self._journal.read():
             broker.ledger.load(seq, blob)
         broker.ledger.go_on_from(self._journal.last_seq)
@@ -203,10 +224,6 @@ class Daemon:
         self.cluster = self._journal.cluster
         broker.begin(self.epoch, read_clocks())
         self._engine = Engine(broker)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
-        gc.enable()
         if broker.state.jobs or broker.state.outcomes:
             seconds = self._loop.time() - began
             log.info(
@@ -332,7 +349,7 @@ class Daemon:
         while True:
             batch = engine.next_batch()
             if batch is None:
-                if self._stopping.is_set():
+                if self._is_last_batch:
                     return
                 self._commit_wanted.clear()
                 await self._commit_wanted.wait()

@@ -41,7 +41,7 @@ class WorkerSettings:
     loop: LoopName = "auto"
 
     def __post_init__(self) -> None:
-        _check_range("slots", self.slots, SLOTS_MAX)
+        slots_of(self.slots)
         _check_range("processes", self.processes, CHILDREN_PER_SUPERVISOR_MAX)
         if self.grace_ms < 0:
             raise ConfigError(f"grace must not be negative, it is {self.grace_ms} ms")
@@ -49,7 +49,8 @@ class WorkerSettings:
 
 
 def slots_of(slots: int) -> dict[str, int]:
-    """The capacity of each executor for `-c SLOTS`."""
+    """The capacity of each executor for `-c SLOTS`. Raises ConfigError."""
+    _check_range("slots", slots, SLOTS_MAX)
     return {"async": slots, "thread": min(slots, THREADS_MAX)}
 
 

@@ -43,13 +43,13 @@ def test_spans_of_time(span: Seconds, millis: int) -> None:
     "span", [-1, float("nan"), float("inf"), 4e8, "", "5 parsecs", "m5", "-5m", "5m" * 1000, timedelta(-1)]
 )
 def test_what_is_no_span_is_explained(span: Seconds) -> None:
-    with pytest.raises(ValueError, match="^delay"):
+    with pytest.raises(ValueError, match=r"^delay"):
         millis_of("delay", span)
 
 
 @pytest.mark.parametrize("span", [True, None, [], b"5m"])
 def test_what_is_not_even_like_a_span(span: Any) -> None:
-    with pytest.raises(TypeError, match="^delay is seconds, a timedelta or text"):
+    with pytest.raises(TypeError, match=r"^delay is seconds, a timedelta or text"):
         millis_of("delay", span)
 
 

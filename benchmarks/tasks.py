@@ -1,0 +1,81 @@
+"""What the benchmarks' workers run. Evidence goes to files that taskq knows nothing of."""
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from taskq import Task, TaskQ, current
+
+# Where tasks write that they ran: append-only, one line at once, so that lines of many processes never mix.
+EVIDENCE: Final = "BENCHMARKS_EVIDENCE"
+
+
+async def noop() -> None:
+    """Nothing, so that what is measured is the queue."""
+
+
+async def swallow(data: bytes) -> None:
+    """Nothing, with a payload."""
+
+
+async def nobody(data: bytes) -> None:
+    """No worker has this task: such jobs wait."""
+
+
+async def stamp(data: bytes) -> None:
+    """Writes when it started."""
+    note("start")
+
+
+async def occupy(seconds: float) -> tuple[int, int, int]:
+    """Takes a while. The answer is unlike that of any other run: process, attempt and moment."""
+    attempt = current().attempt
+    began = note("start")
+    await asyncio.sleep(seconds)
+    note("end")
+    return os.getpid(), attempt, began
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """The tasks as one app knows them."""
+
+    noop: Task[[], None]
+    swallow: Task[[bytes], None]
+    stamp: Task[[bytes], None]
+    occupy: Task[[float], tuple[int, int, int]]
+
+
+def declare(app: TaskQ) -> Tasks:
+    """What the workers have."""
+    return Tasks(
+        noop=app.task(name="benchmarks.noop")(noop),
+        swallow=app.task(name="benchmarks.swallow")(swallow),
+        stamp=app.task(name="benchmarks.stamp")(stamp),
+        occupy=app.task(name="benchmarks.occupy")(occupy),
+    )
+
+
+def declare_nobody(app: TaskQ) -> Task[[bytes], None]:
+    """What no worker has."""
+    return app.task(name="benchmarks.nobody")(nobody)
+
+
+def note(word: str) -> int:
+    """Append a line: the word, job, attempt, process and moment. Returns the moment, in ns since the boot."""
+    now_ns = time.monotonic_ns()
+    context = current()
+    os.write(_evidence(), f"{word} {context.job_id} {context.attempt} {os.getpid()} {now_ns}\n".encode())
+    return now_ns
+
+
+@lru_cache(maxsize=1)
+def _evidence() -> int:
+    return os.open(os.environ[EVIDENCE], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
+q = TaskQ()
+declare(q)

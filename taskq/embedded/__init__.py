@@ -1,0 +1,1 @@
+"""Broker and worker inside one process: the only room above both."""

@@ -1,0 +1,54 @@
+"""A broker, a worker, or both, on the user's own event loop.
+
+The broker is the real one, on a free port of 127.0.0.1: what works here works with the daemon.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+
+from taskq.client.app import TaskQ
+from taskq.errors import TaskqError
+from taskq.server.daemon import Daemon
+from taskq.server.settings import BrokerSettings
+from taskq.worker.inline import run_worker
+
+__all__ = ["broker", "run_worker", "working"]
+
+
+@asynccontextmanager
+async def broker(journal: str = "memory:") -> AsyncGenerator[str, None]:
+    """A broker for as long as the block runs; yields its address.
+
+    `journal` is as for `taskq broker`; with `memory:` nothing outlives the block.
+    """
+    daemon = Daemon(BrokerSettings(port=0, journal=journal))
+    serving = asyncio.create_task(daemon.run(), name="taskq embedded broker")
+    started = asyncio.create_task(daemon.serving.wait())
+    try:
+        await asyncio.wait([serving, started], return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            serving.result()  # raises why it did not start
+            raise TaskqError("the embedded broker ended before it served")
+        host, port = daemon.address
+        yield f"taskq://{host}:{port}"
+    finally:
+        started.cancel()
+        daemon.stop()
+        await serving
+
+
+@asynccontextmanager
+async def working(
+    q: TaskQ, *, concurrency: int = 100, queues: Iterable[str] = ()
+) -> AsyncGenerator[None, None]:
+    """A worker for q's tasks for as long as the block runs."""
+    until = asyncio.Event()
+    worker = asyncio.create_task(
+        run_worker(q, concurrency=concurrency, queues=queues, until=until), name="taskq embedded worker"
+    )
+    try:
+        yield
+    finally:
+        until.set()
+        await worker
