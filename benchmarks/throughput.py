@@ -6,15 +6,15 @@
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from benchmarks.forwarder import Forwarder
 from benchmarks.harness.fleet import Broker, Fleet, Worker
 from benchmarks.harness.proc import CpuMeter
 from benchmarks.harness.program import Options, run, say
-from benchmarks.harness.report import Bound, Durability, Report
+from benchmarks.harness.report import Bound, Report
 from benchmarks.harness.spread import ratios
 from benchmarks.tasks import declare
 from taskq import Task, TaskQ
@@ -41,7 +41,7 @@ class Kind:
     """One way to submit: how it is done, and what its figures must reach."""
 
     what: str
-    durability: Durability
+    durability: Literal["fsync", "os", "memory"]
     drive: "Drive"
     jobs: int
     on_ratio: Bound | None = None
@@ -135,7 +135,7 @@ async def measure(options: Options) -> Report:
     for kind, of_kind in measured.items():
         _add(report, kind, of_kind)
     report.notes += [
-        f"One producer, one worker process with {SLOTS:,} slots, a task that does nothing, the journal in SQLite.",
+        f"One producer, one worker process with {SLOTS:,} slots, a task that does nothing, SQLite.",
         f"submit_many: {PER_CALL} jobs a call, {CALLS_IN_FLIGHT} calls at once.",
     ]
     return report
@@ -168,14 +168,10 @@ def _add(report: Report, kind: Kind, measured: Measured) -> None:
         report.add(f"  {name} CPU", kind.durability, "us/job", measured.cpu_us[name], bound=bound)
 
 
-async def _together(caller: Callable[[], Awaitable[None]], count: int) -> None:
+async def _together(caller: Callable[[], Coroutine[None, None, None]], count: int) -> None:
     async with asyncio.TaskGroup() as group:
         for _ in range(count):
-            group.create_task(_awaited(caller))
-
-
-async def _awaited(caller: Callable[[], Awaitable[None]]) -> None:
-    await caller()
+            group.create_task(caller())
 
 
 def main() -> None:

@@ -1,15 +1,15 @@
 """taskq: a distributed task queue for asyncio that brings its own broker.
 
-    from taskq import TaskQ
+from taskq import TaskQ
 
-    q = TaskQ()
+q = TaskQ()
 
-    @q.task
-    async def add(a: int, b: int) -> int:
-        return a + b
+@q.task
+async def add(a: int, b: int) -> int:
+    return a + b
 
-    job = await add.submit(2, 3)
-    assert await job.result() == 5
+job = await add.submit(2, 3)
+assert await job.result() == 5
 """
 
 from taskq.client.app import TaskQ

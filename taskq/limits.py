@@ -75,6 +75,9 @@ ATTEMPTS_MAX: Final = 100
 # A crash says less about the job than a failure does (deploys and spot instances kill workers
 # too), so crashes are counted apart; but a job that kills every worker must stop somewhere.
 CRASHES_MAX: Final = 5
+# Earlier leases of a job under which a late success still counts: a job that snoozes every few
+# seconds for a year must not drag all of its past through every record.
+PAST_LEASES_MAX: Final = 16
 CRASH_BACKOFF_BASE_MS: Final = 1_000
 CRASH_BACKOFF_MAX_MS: Final = 60_000
 # The horizon of every delay, expiry and retention: ten years.

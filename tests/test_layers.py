@@ -74,7 +74,10 @@ OPEN_TO_ALL: Final = ("taskq.errors", "taskq.limits", "taskq.__version__")
 
 # Rooms and files that decide: they never wait, and get time and chance as arguments, so that the
 # simulator can run the real ones.
-PURE: Final = ("taskq.protocol", "taskq.core", "taskq.client.session", "taskq.worker.session", "taskq.worker.vouching")
+PURE: Final = (
+    *("taskq.protocol", "taskq.core"),
+    *("taskq.client.session", "taskq.worker.session", "taskq.worker.vouching"),
+)
 IMPURE_MODULES: Final = frozenset(
     {
         *("asyncio", "concurrent", "multiprocessing", "subprocess", "threading", "uvloop"),

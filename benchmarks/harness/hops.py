@@ -148,20 +148,21 @@ def done(body: bytes) -> Ack:
 
 async def broker() -> None:
     """Says the ports for the producer and for the worker, and a word when the worker is there."""
-    held: dict[bytes, JobSpec] = {}
+    held: dict[bytes, tuple[JobSpec, Side]] = {}
 
     def deliver(body: bytes) -> Deliver:
         submit = decode_submit(body)
         deliveries = []
         for job in submit.jobs:
-            held[job.id] = job
+            held[job.id] = job, producer
             deliveries.append(Delivery(job.id, 1, 1, job.terms, job.payload))
         return Deliver(submit.terms, deliveries)
 
     def report(body: bytes) -> Outcomes:
         outcomes = []
         for success in decode_ack(body).items:
-            del held[success.id]
+            _, side = held.pop(success.id)
+            assert side is producer
             outcomes.append(Outcome(success.id, "succeeded", success.result))
         return Outcomes(outcomes)
 

@@ -87,9 +87,9 @@ def lines(measured: Measured) -> list[str]:
 
 async def _bench(jobs: int, workers: int, url: str) -> Measured:
     from taskq.cli.bench_tasks import register
-    from taskq.cli.fleet import Fleet
     from taskq.cli.question import expect_broker
     from taskq.client.app import TaskQ
+    from taskq.testing.fleet import Fleet
 
     if url:
         await expect_broker(url)

@@ -15,8 +15,8 @@ from taskq.cli.exits import Exit
 
 if TYPE_CHECKING:
     from taskq.cli.demo_report import Board, Tally
-    from taskq.cli.fleet import Fleet
     from taskq.client.app import TaskQ
+    from taskq.testing.fleet import Fleet
 
 WORKERS: Final = 3
 SLOTS: Final = 4
@@ -47,21 +47,24 @@ def command() -> int:
 
 async def _demo() -> int:
     from taskq.cli.demo_report import Tally, board
-    from taskq.cli.fleet import Fleet
     from taskq.client.app import TaskQ
+    from taskq.testing.fleet import Fleet
 
     root = Path(sysconfig.get_path("stdlib"))
     names = source_files(root)
     output.say(f"counting {len(names):,} files of {root}")
     with Fleet() as fleet:
-        async with asyncio.timeout(LIMIT_SECONDS):
-            output.say(f"broker {await fleet.start_broker()} listens on {fleet.url}")
-            workers = fleet.start_workers(WORKERS, "taskq.cli.demo_tasks:q", "-c", str(SLOTS))
-            output.say(f"workers {', '.join(map(str, workers))} run {SLOTS} jobs each at once")
-            tally = Tally(root, names, time.time())
-            async with TaskQ(fleet.url) as app:
+        output.say(f"broker {await fleet.start_broker()} listens on {fleet.url}")
+        workers = fleet.start_workers(WORKERS, "taskq.cli.demo_tasks:q", "-c", str(SLOTS))
+        output.say(f"workers {', '.join(map(str, workers))} run {SLOTS} jobs each at once")
+        tally = Tally(root, names, time.time())
+        try:
+            async with asyncio.timeout(LIMIT_SECONDS), TaskQ(fleet.url) as app:
                 with board(len(names)) as shown:
                     await _count(app, fleet, tally, shown)
+        except TimeoutError:
+            logs = "\n".join(fleet.log(name) for name in ("broker", "worker-1", "worker-2", "worker-3"))
+            raise TimeoutError(f"{len(tally)} of {len(names)} after {LIMIT_SECONDS:g} s\n{logs}") from None
     output.table(["TOTAL", ""], tally.rows(), left=2)
     mistakes = tally.mistakes()
     for mistake in mistakes:

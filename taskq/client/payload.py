@@ -20,33 +20,24 @@ dataclasses, msgspec structs and models with `model_dump` go as maps. They arriv
 and become typed again by the receiver's annotations (see signature.py).
 """
 
-import dataclasses
-import struct
-from collections.abc import Callable, Iterable, Iterator, Sized
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from enum import Enum
-from functools import lru_cache
-from typing import Any, Final, NamedTuple
-from uuid import UUID
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 import msgpack
-from msgspec import Struct
 
+from taskq.client.conversions import (
+    BOX_CODES,
+    FROZENSET,
+    NATIVE,
+    READERS,
+    SET,
+    TUPLE,
+    big_int,
+    conversion,
+)
+from taskq.client.faults import fault_of
 from taskq.errors import DecodeError, EncodeError, TooLarge
 from taskq.limits import PAYLOAD_BYTES_MAX, PAYLOAD_DEPTH_MAX, PAYLOAD_ITEMS_MAX
-
-_TUPLE: Final = 1
-_SET: Final = 2
-_FROZENSET: Final = 3
-_DATETIME: Final = 4
-_DATE: Final = 5
-_TIME: Final = 6
-_TIMEDELTA: Final = 7
-_DECIMAL: Final = 8
-_UUID: Final = 9
-_INT: Final = 10
-_COMPLEX: Final = 11
 
 # A call is two levels around the user's values.
 _CALL_DEPTH_MAX: Final = PAYLOAD_DEPTH_MAX + 2
@@ -80,21 +71,6 @@ def pack_value(value: object) -> bytes:
 def unpack_value(data: bytes) -> Any:
     """A result. Raises DecodeError only."""
     return _unpack(data, PAYLOAD_DEPTH_MAX)
-
-
-class Fault(NamedTuple):
-    """Why a value cannot be sent, and where in it: `path` reads like Python, `.user.tags[3]`."""
-
-    path: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"at {self.path}: {self.text}" if self.path else self.text
-
-
-def fault_of(value: object) -> Fault | None:
-    """What in this value cannot be sent; None when nothing is wrong with it."""
-    return _find(value, "", frozenset())
 
 
 def _are_names(kwargs: dict[Any, Any]) -> bool:
@@ -155,14 +131,14 @@ class _Coder:
     def _default(self, value: Any) -> object:
         while True:
             kind: Any = type(value)
-            code = _BOX_CODES.get(kind)
+            code = BOX_CODES.get(kind)
             if code is not None:
                 return msgpack.ExtType(code, self._body(value))
             if kind is int:
-                return value if -(2**63) <= value < 2**64 else _from_int(value)
-            if kind in _NATIVE:
+                return value if -(2**63) <= value < 2**64 else big_int(value)
+            if kind in NATIVE:
                 return value
-            value = _conversion(kind)(value)
+            value = conversion(kind)(value)
 
     def _body(self, box: Iterable[object]) -> bytes:
         self._depth += 1
@@ -178,145 +154,6 @@ class _Coder:
 
 # Free coders: taken and put back by whoever packs, in any thread.
 _coders: list[_Coder] = []
-
-_BOX_CODES: Final[dict[type, int]] = {tuple: _TUPLE, set: _SET, frozenset: _FROZENSET}
-_NATIVE: Final = frozenset(
-    {type(None), bool, float, str, bytes, bytearray, memoryview, list, dict, msgpack.ExtType}
-)
-
-
-def _from_int(value: int) -> object:
-    return msgpack.ExtType(_INT, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
-
-
-def _from_timedelta(value: timedelta) -> object:
-    return msgpack.ExtType(_TIMEDELTA, struct.pack(">iii", value.days, value.seconds, value.microseconds))
-
-
-def _from_complex(value: complex) -> object:
-    return msgpack.ExtType(_COMPLEX, struct.pack(">dd", value.real, value.imag))
-
-
-# The first base that fits; datetime stands before date, and Enum before all that an Enum can be too.
-_CONVERSIONS: Final[list[tuple[type, Callable[[Any], object]]]] = [
-    (Enum, lambda value: value.value),
-    (datetime, lambda value: msgpack.ExtType(_DATETIME, value.isoformat().encode())),
-    (date, lambda value: msgpack.ExtType(_DATE, value.isoformat().encode())),
-    (time, lambda value: msgpack.ExtType(_TIME, value.isoformat().encode())),
-    (timedelta, _from_timedelta),
-    (Decimal, lambda value: msgpack.ExtType(_DECIMAL, str(value).encode())),
-    (UUID, lambda value: msgpack.ExtType(_UUID, value.bytes)),
-    (complex, _from_complex),
-    # Subclasses of what is native go as what they extend.
-    (str, str.__str__),
-    (int, int.__int__),
-    (float, float.__float__),
-    (bytes, bytes),
-    (bytearray, bytes),
-    (dict, dict),
-    (list, list),
-    (tuple, tuple),
-    (set, set),
-    (frozenset, frozenset),
-]
-
-
-@lru_cache(maxsize=1024)
-def _conversion(kind: type) -> Callable[[Any], object]:
-    """How a value of this type becomes one that is nearer to MessagePack. TypeError when it cannot."""
-    if issubclass(kind, Struct):
-        return _struct_fields
-    for base, convert in _CONVERSIONS:
-        if issubclass(kind, base):
-            return convert
-    if hasattr(kind, "model_dump"):
-        return _model_fields
-    if dataclasses.is_dataclass(kind):
-        names = [field.name for field in dataclasses.fields(kind)]
-        return lambda value: {name: getattr(value, name) for name in names}
-    raise TypeError(f"{kind.__name__} cannot be sent")
-
-
-def _struct_fields(value: Struct) -> object:
-    config = value.__struct_config__
-    fields = [getattr(value, name) for name in value.__struct_fields__]
-    if config.array_like:
-        return fields if config.tag_field is None else [config.tag, *fields]
-    named = dict(zip(value.__struct_encode_fields__, fields, strict=True))
-    return named if config.tag_field is None else {config.tag_field: config.tag, **named}
-
-
-def _model_fields(value: Any) -> object:
-    # A model reads its aliases back; `by_alias` is pydantic's, others need not know it.
-    return value.model_dump(by_alias=True) if hasattr(type(value), "model_fields") else value.model_dump()
-
-
-# -- why not ----------------------------------------------------------------------------------
-
-
-def _find(value: Any, path: str, inside: frozenset[int]) -> Fault | None:
-    """The slow way, once something is known to be wrong: where is it?"""
-    if id(value) in inside:
-        return Fault(path, f"{type(value).__name__} contains itself")
-    if len(inside) > PAYLOAD_DEPTH_MAX:
-        return Fault(path[:80], f"nested more than {PAYLOAD_DEPTH_MAX} levels deep")
-    kind: Any = type(value)
-    try:
-        if kind in (list, tuple, set, frozenset, dict):
-            return _find_inside(value, path, inside | {id(value)})
-        if kind not in _NATIVE and kind is not int:
-            value = _conversion(kind)(value)
-    except Exception as error:
-        why = "" if str(error).endswith("cannot be sent") else f": {type(error).__name__}: {error}"
-        return Fault(path, f"{kind.__name__} cannot be sent{why}")
-    if type(value) is str and not _is_utf8(value):
-        return Fault(path, "str with a lone surrogate cannot be sent")
-    if type(value) is dict and not issubclass(kind, dict):
-        return _find_fields(value, path, inside | {id(value)})
-    if type(value) in (list, tuple, set, frozenset, dict):
-        return _find(value, path, inside | {id(value)} if type(value) is not kind else inside)
-    return None
-
-
-def _find_inside(box: Any, path: str, inside: frozenset[int]) -> Fault | None:
-    if isinstance(box, Sized) and len(box) > PAYLOAD_ITEMS_MAX:
-        return Fault(
-            path, f"{type(box).__name__} of {len(box)} items; at most {PAYLOAD_ITEMS_MAX} can be sent"
-        )
-    faults = (_find(item, place, inside) for place, item in _places(box, path))
-    return next((fault for fault in faults if fault), None)
-
-
-def _find_fields(fields: dict[str, object], path: str, inside: frozenset[int]) -> Fault | None:
-    faults = (_find(item, f"{path}.{name}", inside) for name, item in fields.items())
-    return next((fault for fault in faults if fault), None)
-
-
-def _places(box: Any, path: str) -> Iterator[tuple[str, object]]:
-    if type(box) is dict:
-        for key, item in box.items():
-            yield f"{path} key {_short(key)}".lstrip(), key
-            yield f"{path}[{_short(key)}]", item
-    elif type(box) in (list, tuple):
-        for index, item in enumerate(box):
-            yield f"{path}[{index}]", item
-    else:
-        for item in box:
-            yield f"{path}{{{_short(item)}}}", item
-
-
-def _short(value: object) -> str:
-    text = ascii(value) if isinstance(value, str) else repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
 
 # -- unpacking --------------------------------------------------------------------------------
 
@@ -348,12 +185,12 @@ def _read(data: bytes, level: int) -> Any:
 
 
 def _hook(level: int) -> Callable[[int, bytes], object]:
-    boxes: dict[int, Callable[[Any], object]] = {_TUPLE: tuple, _SET: set, _FROZENSET: frozenset}
+    boxes: dict[int, Callable[[Any], object]] = {TUPLE: tuple, SET: set, FROZENSET: frozenset}
 
     def from_ext(code: int, body: bytes) -> object:
         box = boxes.get(code)
         if box is None:
-            read = _READERS.get(code)
+            read = READERS.get(code)
             if read is None:
                 raise DecodeError(f"extension {code} is not known to this version of taskq")
             return read(body)
@@ -369,17 +206,6 @@ def _hook(level: int) -> Callable[[int, bytes], object]:
 
 _HOOKS: Final[list[Callable[[int, bytes], object]]] = []
 _HOOKS.extend(_hook(level) for level in range(_CALL_DEPTH_MAX))
-
-_READERS: Final[dict[int, Callable[[bytes], object]]] = {
-    _DATETIME: lambda body: datetime.fromisoformat(body.decode()),
-    _DATE: lambda body: date.fromisoformat(body.decode()),
-    _TIME: lambda body: time.fromisoformat(body.decode()),
-    _TIMEDELTA: lambda body: timedelta(*struct.unpack(">iii", body)),
-    _DECIMAL: lambda body: Decimal(body.decode()),
-    _UUID: lambda body: UUID(bytes=body),
-    _INT: lambda body: int.from_bytes(body, "big", signed=True),
-    _COMPLEX: lambda body: complex(*struct.unpack(">dd", body)),
-}
 
 
 def _may_be_deep(data: bytes) -> bool:

@@ -12,7 +12,8 @@ from typing import Any, Final, get_type_hints
 import msgspec
 from msgspec import inspect as types
 
-from taskq.client.payload import fault_of, pack_call, pack_value, unpack_call, unpack_value
+from taskq.client.faults import fault_of
+from taskq.client.payload import pack_call, pack_value, unpack_call, unpack_value
 from taskq.errors import DecodeError, EncodeError
 
 Convert = Callable[[Any], Any]

@@ -6,7 +6,7 @@ from taskq import limits
 from taskq.core import records as r
 from taskq.core.effects import Now
 from taskq.core.endings import Endings
-from taskq.core.job import READY, RUNNING, SCHEDULED, Job
+from taskq.core.job import READY, RUNNING, SCHEDULED, SUCCEEDED, Job
 from taskq.core.ledger import Ledger
 from taskq.core.outbox import Outbox
 from taskq.core.queues import Queues
@@ -95,8 +95,7 @@ class Attempts:
             if job.lease:
                 self.redelivered += 1
             if terms.timeout_ms:
-                deadline_ms = now.boot_ms + terms.timeout_ms + limits.TIMEOUT_BACKSTOP_MS
-                self._timers.after(deadline_ms, "timeout", job.id, lease)
+                self._set_backstop(job, lease, now)
         self.delivered += lease - self._lease
         self._lease = lease
         for session, (durable, fleeting) in granted.items():
@@ -160,8 +159,9 @@ class Attempts:
         worker.reported = nack.seq
         self._out.acked(worker.peer, nack.seq, odd)
 
-    def end(self, job: Job, failure: Failure, now: Now) -> None:
-        """The running attempt of a job ended in failure: again later, or never."""
+    def end(self, job: Job, failure: Failure, now: Now, *, lost: bool = False) -> None:
+        """The running attempt of a job ended in failure: again later, or never. `lost`: says who
+        gave its worker up, not the worker; should that come back, the attempt may go on."""
         if failure.ending == "cancelled":
             self._endings.cancel(
                 [job], failure.fault.message if failure.fault else "stopped by its worker", now
@@ -180,7 +180,8 @@ class Attempts:
             self._endings.expire([job], now)
             return
         due_ms = now.wall_ms + verdict.wait_ms if verdict.wait_ms else 0
-        item = r.Release(job.id, job.lease, failure.ending, due_ms, verdict.failures, verdict.crashes)
+        counts = (verdict.failures, verdict.crashes)
+        item = r.Release(job.id, job.lease, failure.ending, due_ms, *counts, lost)
         self._ledger.release(r.Released(now.wall_ms, [item]), job.terms.durability)
         if due_ms:
             self._timers.after(now.boot_ms + verdict.wait_ms, "due", job.id, due_ms)
@@ -203,7 +204,8 @@ class Attempts:
         if job.state is not RUNNING or job.lease != lease:
             return
         worker = self._roster.workers.get(job.holder)
-        if worker is not None and worker.extended.get(lease, 0) + limits.TIMEOUT_BACKSTOP_MS > now.boot_ms:
+        extended_ms = worker.extended.get(lease) if worker is not None else None
+        if extended_ms is not None and extended_ms + limits.TIMEOUT_BACKSTOP_MS > now.boot_ms:
             return
         self.revoke(job, "it ran longer than its timeout")
         seconds = job.terms.timeout_ms / 1000
@@ -221,7 +223,8 @@ class Attempts:
         self._roster.remove(worker)
         for lease, job in worker.held.items():
             if job.state is RUNNING and job.lease == lease:
-                self.end(job, Failure(job.id, lease, "crashed", Fault("WorkerDied", text)), now)
+                failure = Failure(job.id, lease, "crashed", Fault("WorkerDied", text))
+                self.end(job, failure, now, lost=True)
         worker.held = {}
 
     # -- workers that come back ---------------------------------------------------------------
@@ -231,7 +234,7 @@ class Attempts:
         gone = [
             Stop(held.id, held.lease, "it has ended or runs elsewhere")
             for held in items
-            if worker.unreported.pop(held.lease, None) is None and not self._adopt(worker, held, now)
+            if not self._keeps(worker, held, now)
         ]
         self._out.say(worker.peer, Resumed(gone))
         if not last:
@@ -244,14 +247,25 @@ class Attempts:
         worker.resumed = True
         worker.refresh()
 
+    def _keeps(self, worker: Worker, held: Held, now: Now) -> bool:
+        """May a worker go on with this attempt?"""
+        worker.unreported.pop(held.lease, None)
+        job = worker.held.get(held.lease)
+        if job is None:
+            return self._adopt(worker, held, now)
+        return job.state is RUNNING and job.lease == held.lease
+
     def _adopt(self, worker: Worker, held: Held, now: Now) -> bool:
-        """It holds a lease that it should not. If the job is still waiting, and the lease is its
-        last one or was given by a broker that died before writing it down, the attempt goes on:
-        nothing is run twice."""
+        """It holds a lease that it should not. If the job is still waiting, the attempt goes on, so
+        that nothing is run twice: under its last lease, when this worker was given up while it held
+        it; or under one given by a broker that died before writing it down. Never under one that
+        was reported ended: the worker only has not heard yet that we know."""
         job = self._jobs.get(held.id)
         if job is None or job.state not in (READY, SCHEDULED):
             return False
-        if held.lease != job.lease and held.lease >= self._first_lease:
+        was_given_up = held.lease == job.lease and job.holder == worker.session
+        is_unknown = held.lease < self._first_lease and not job.had(held.lease)
+        if not was_given_up and not is_unknown:
             return False
         if job.state is READY:
             self._queues.bury(job)
@@ -260,9 +274,15 @@ class Attempts:
         if slots is not None:
             slots.running += 1
         self._ledger.deliver(r.Delivered(worker.session, now.wall_ms, [held]), job.terms.durability)
+        if job.terms.timeout_ms:
+            self._set_backstop(job, held.lease, now)
         return True
 
     # -- parts --------------------------------------------------------------------------------
+
+    def _set_backstop(self, job: Job, lease: int, now: Now) -> None:
+        deadline_ms = now.boot_ms + job.terms.timeout_ms + limits.TIMEOUT_BACKSTOP_MS
+        self._timers.after(deadline_ms, "timeout", job.id, lease)
 
     def _give_back(self, worker: Worker, lease: int) -> None:
         worker.drop_notes(lease)
@@ -279,7 +299,7 @@ class Attempts:
 
     def _odd_success(self, success: Success, odd: list[Reported]) -> None:
         kept = self._ledger.state.outcomes.get(success.id)
-        if kept is None or kept.item.lease != success.lease:
+        if kept is None or kept.state != SUCCEEDED or kept.item.lease != success.lease:
             odd.append(Reported(success.lease, "duplicate"))
 
     def _supersede(self, job: Job, lease: int) -> None:

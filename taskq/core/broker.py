@@ -97,8 +97,7 @@ class Broker:
         self._journal = journal
         self.epoch = 0
         self.started_boot_ms = 0
-        # Jobs found ready after a restart, while workers that may be running them are expected back.
-        self._held_back: list[Job] = []
+
         self.submitted = 0
 
     # -- before the first event ---------------------------------------------------------------
@@ -121,12 +120,15 @@ class Broker:
                 ready.append(job)
             elif job.state == RUNNING:
                 self._expect_back(job)
-        if self.roster.workers:
-            self._held_back = ready
-            self.timers.after(now.boot_ms + limits.RESUME_GRACE_MS, "resume", 0)
+        if not self.roster.workers:
+            for job in ready:
+                self.attempts.ready(job)
             return
+        # Workers that are expected back may be running some of these, by the last deliveries of a
+        # broker that died before it could write them down.
         for job in ready:
-            self.attempts.ready(job)
+            self.queues.put_aside(job)
+        self.timers.after(now.boot_ms + limits.RESUME_GRACE_MS, "resume", 0)
 
     def _expect_back(self, job: Job) -> None:
         """The worker of a job that was running may still be running it: it has until `resume`."""
@@ -164,6 +166,7 @@ class Broker:
         """End a turn: fire what is due, deliver what is ready, say what was decided."""
         for timer in self.timers.due(now, TIMERS_PER_TURN):
             self._fire(timer, now)
+        self.timers.sweep(self._is_wanted)
         self.attempts.deliver(now)
         self.retention.trim(now)
         self.compaction.step()
@@ -341,6 +344,7 @@ class Broker:
         worker = self._worker(peer)
         if worker.peer and worker.peer != peer.number:
             self.out.close(worker.peer, "replaced", "this session has connected again")
+            self.peers.remove(worker.peer)  # what it still says was said by a past self
         worker.peer = peer.number
         worker.name = event.hello.name
         worker.blocked = False
@@ -353,12 +357,18 @@ class Broker:
         orphans = self.peers.remove(number)
         if peer is None:
             return
+        self._forget_refused(peer.hello.session)
         worker = self.roster.workers.get(peer.hello.session)
         if worker is not None and worker.peer == number:
             worker.peer = 0
             worker.refresh()
             self._without_connection(worker, now)
         self._unvouched(orphans, f"its supervisor {peer.hello.name} was lost", now)
+
+    def _forget_refused(self, session: bytes) -> None:
+        """What was refused and not yet recorded: a session that comes back says it again."""
+        if session in self.intake.refused and not self.peers.has(session):
+            del self.intake.refused[session]
 
     def _without_connection(self, worker: Worker, now: Now) -> None:
         """Leases belong to the session. If a supervisor knows better than we, wait for its word."""
@@ -447,6 +457,19 @@ class Broker:
             case "retention":
                 self.retention.sweep(now)
 
+    def _is_wanted(self, timer: Timer) -> bool:
+        """Could this timer still do something?"""
+        kind, key, mark = timer
+        if isinstance(key, int):
+            return kind not in ("silent", "unread") or key in self.peers.peers
+        if kind == "word":
+            return key in self.roster.workers
+        job = self.state.jobs.get(key)
+        if job is None:
+            return False
+        # A lease that was lost may be taken up again.
+        return job.lease == mark if kind == "timeout" else mark in (job.due_ms, job.submitted_ms)
+
     def _fire_job(self, job: Job, kind: str, mark: int, now: Now) -> None:
         if kind == "due" and job.state is SCHEDULED and job.due_ms == mark:
             self.attempts.due(job)
@@ -469,7 +492,7 @@ class Broker:
         if self.peers.is_vouched(peer.hello.session):  # busy, but alive
             self.peers.watch_again(peer, now)
             return
-        self.out.close(number, "silent", f"nothing was heard for {SILENCE_MS / 1000:g} s")
+        self._give_up(number, "silent", f"nothing was heard for {SILENCE_MS / 1000:g} s", now)
 
     def _unread(self, number: int, now: Now) -> None:
         peer = self.peers.peers.get(number)
@@ -477,21 +500,24 @@ class Broker:
             return
         if not self.peers.is_vouched(peer.hello.session):
             seconds = limits.PEER_UNREAD_MS / 1000
-            self.out.close(number, "unread", f"what was sent has not been read for {seconds:g} s")
+            self._give_up(number, "unread", f"what was sent has not been read for {seconds:g} s", now)
+
+    def _give_up(self, number: int, code: str, text: str, now: Now) -> None:
+        """Close, and go on at once: a socket to a frozen host can take for ever to be closed."""
+        self.out.close(number, code, text)
+        self._lost(number, now)
 
     def _end_grace(self, now: Now) -> None:
         """Workers that were expected back after a restart and did not come are dead."""
         for worker in list(self.roster.workers.values()):
             if not worker.peer and not self.peers.is_vouched(worker.session):
                 self.attempts.bury(worker, "it did not come back after the broker's restart", now)
-        self._release_held_back()
+        self._line_up()
 
     def _maybe_end_grace(self) -> None:
-        if self._held_back and all(worker.resumed for worker in self.roster.workers.values()):
-            self._release_held_back()
+        if self.queues.aside and all(worker.resumed for worker in self.roster.workers.values()):
+            self._line_up()
 
-    def _release_held_back(self) -> None:
-        for job in self._held_back:
-            if job.state is READY and self.state.jobs.get(job.id) is job:
-                self.attempts.ready(job)
-        self._held_back = []
+    def _line_up(self) -> None:
+        for job in self.queues.take_aside():
+            self.attempts.ready(job)

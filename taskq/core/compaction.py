@@ -1,6 +1,6 @@
 """Which live things to write again, so that old batches can be dropped: a slice at a time, no pause."""
 
-import msgspec
+from msgspec import structs
 
 from taskq import limits
 from taskq.core import records as r
@@ -63,15 +63,23 @@ class Compaction:
                 kept.append(outcome)
         if jobs:
             self._ledger.restate(_restated(jobs))
-        for outcome in kept:
-            self._restate_outcome(outcome)
+        if kept:
+            self._restate_outcomes(kept)
 
-    def _restate_outcome(self, kept: Kept) -> None:
-        item = msgspec.structs.replace(kept.item, terms=0)
-        if isinstance(item, r.SuccessItem):
-            self._ledger.succeed(r.Succeeded([kept.terms], [item]), FSYNC)
-        else:
-            self._ledger.end(r.Ended([kept.terms], [item]), FSYNC)
+    def _restate_outcomes(self, kept: list[Kept]) -> None:
+        index = TermsIndex()
+        succeeded: list[r.SuccessItem] = []
+        ended: list[r.EndedItem] = []
+        for outcome in kept:
+            item = structs.replace(outcome.item, terms=index.index(outcome.terms))
+            if isinstance(item, r.SuccessItem):
+                succeeded.append(item)
+            else:
+                ended.append(item)
+        if succeeded:
+            self._ledger.succeed(r.Succeeded(index.terms, succeeded), FSYNC)
+        if ended:
+            self._ledger.end(r.Ended(index.terms, ended), FSYNC)
 
     def _restate_sessions(self, entry: BatchEntry) -> None:
         for name in dict.fromkeys(entry.sessions):

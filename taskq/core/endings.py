@@ -41,13 +41,13 @@ class Endings:
             if durability < strictest:
                 strictest = durability
             index, items = fleeting if durability == MEMORY else durable
-            attempts = job.failures + job.crashes + 1
             items.append(
                 r.SuccessItem(
                     job.id,
                     success.lease,
                     index.index(terms),
-                    attempts,
+                    job.failures,
+                    job.crashes,
                     job.submitted_ms,
                     job.started_ms,
                     wall_ms,
@@ -59,6 +59,7 @@ class Endings:
             if job.state is READY:
                 self._queues.bury(job)
             if job.id in watched:
+                attempts = job.failures + job.crashes + 1
                 outcome = Outcome(job.id, "succeeded", success.result, success.flags, attempts=attempts)
                 self._watchers.ended(job.id, outcome)
         if durable[1]:

@@ -2,13 +2,15 @@
 
 from zlib import crc32
 
+from msgspec import structs
+
 from taskq import limits
 from taskq.core import records as r
 from taskq.core.effects import Now
-from taskq.core.job import Job
+from taskq.core.job import Job, ext_bytes
 from taskq.core.ledger import Ledger
 from taskq.core.state import Session
-from taskq.protocol.messages import MEMORY, Confirm, JobSpec, Submit, Terms, Verdict
+from taskq.protocol.messages import Confirm, JobSpec, Submit, Terms, Verdict
 
 
 class Intake:
@@ -17,8 +19,8 @@ class Intake:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._state = ledger.state
-        # Sequences refused since the session's last record: they go into its next.
-        self._refused: dict[bytes, list[int]] = {}
+        # Refused below a floor that no record of the session has yet: they go into its next.
+        self.refused: dict[bytes, list[int]] = {}
         self.closed_because = ""  # not empty: nothing new is accepted, and why
 
     def submit(self, session: bytes, submit: Submit, now: Now) -> tuple[list[Job], Confirm]:
@@ -32,9 +34,6 @@ class Intake:
             fresh, verdicts = specs, []
         made = self._write(session, submit, fresh, verdicts, now)
         return made, Confirm(submit.first, len(specs), verdicts)
-
-    def forget(self, session: bytes) -> None:
-        self._refused.pop(session, None)
 
     def _are_plain(self, submit: Submit) -> bool:
         """Are all of these new jobs that nothing speaks against? Nearly always: so it is quick."""
@@ -82,7 +81,7 @@ class Intake:
                 "too_large",
                 f"{len(spec.payload)} bytes of arguments; the limit is {limits.PAYLOAD_BYTES_MAX}",
             )
-        if spec.ext and sum(len(key) + len(value) for key, value in spec.ext.items()) > limits.EXT_BYTES_MAX:
+        if spec.ext and ext_bytes(spec.ext) > limits.EXT_BYTES_MAX:
             return Verdict(seq, "too_large", f"ext is over its limit of {limits.EXT_BYTES_MAX} bytes")
         if self.closed_because:
             return Verdict(seq, "busy", self.closed_because)
@@ -108,27 +107,12 @@ class Intake:
         self, session: bytes, submit: Submit, fresh: list[JobSpec], verdicts: list[Verdict], now: Now
     ) -> list[Job]:
         """One record for each durability in the message; the strictest carries the floor."""
-        if verdicts:
-            self._refused.setdefault(session, []).extend(verdict.seq for verdict in verdicts)
-            del self._refused[session][: -limits.SESSION_REFUSED_MAX]
+        refused = self._refused_by_now(session, submit, verdicts)
         if not fresh:
+            if refused:
+                self.refused[session] = refused
             return []
-        kinds = {terms.durability: None for terms in submit.terms}
-        if len(kinds) == 1:
-            return self._write_one(session, submit, fresh, next(iter(kinds)), now)
-        made = []
-        for durability in sorted(kinds, reverse=True):
-            part = [spec for spec in fresh if submit.terms[spec.terms].durability == durability]
-            if part:
-                made += self._write_one(session, submit, part, durability, now)
-        return made
-
-    def _write_one(
-        self, session: bytes, submit: Submit, fresh: list[JobSpec], durability: int, now: Now
-    ) -> list[Job]:
-        refused = self._refused.get(session, [])
-        if refused and durability != MEMORY:
-            del self._refused[session]
+        self.refused.pop(session, None)
         record = r.Submitted(
             session=session,
             floor=submit.first + len(submit.jobs),
@@ -138,4 +122,24 @@ class Intake:
             jobs=fresh,
             refused=refused,
         )
-        return self._ledger.submit(record, durability)
+        kinds = {terms.durability: None for terms in submit.terms}
+        if len(kinds) == 1:
+            return self._ledger.submit(record, next(iter(kinds)))
+        made = []
+        for durability in sorted(kinds, reverse=True):
+            part = [spec for spec in fresh if submit.terms[spec.terms].durability == durability]
+            if part:
+                made += self._ledger.submit(structs.replace(record, jobs=part), durability)
+        return made
+
+    def _refused_by_now(self, session: bytes, submit: Submit, verdicts: list[Verdict]) -> list[int]:
+        """All refusals that the client may not know of, so that each record says it all. What is
+        submitted here again is no longer refused, unless it is refused again."""
+        known = self._state.sessions.get(session)
+        before = self.refused.get(session) or (known.refused if known is not None else ())
+        if not before and not verdicts:
+            return []
+        again = range(submit.first, submit.first + len(submit.jobs))
+        refused = [seq for seq in before if seq >= submit.settled and seq not in again]
+        refused += [verdict.seq for verdict in verdicts]
+        return refused[-limits.SESSION_REFUSED_MAX :]

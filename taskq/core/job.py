@@ -48,7 +48,7 @@ class Job(Struct, gc=False, kw_only=True):
     crashes: int = 0
     lease: int = 0  # its latest
     past: tuple[int, ...] = ()  # those before
-    holder: bytes = b""  # the session that holds `lease`
+    holder: bytes = b""  # the session that holds `lease`, or was given up while it did
     started_ms: int = 0  # wall
 
     def move(self, state: JobStateName) -> None:
@@ -73,7 +73,14 @@ class Job(Struct, gc=False, kw_only=True):
     @property
     def live_bytes(self) -> int:
         """What its full record takes in the journal, about."""
+        if self.ext:
+            return len(self.payload) + ext_bytes(self.ext) + RECORD_OVERHEAD_BYTES
         return len(self.payload) + RECORD_OVERHEAD_BYTES
+
+
+def ext_bytes(ext: Ext | None) -> int:
+    """What a job's rare things take."""
+    return sum(len(key) + len(value) for key, value in ext.items()) if ext else 0
 
 
 # A record's own fields: id, times, counters, its share of the terms.

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+from msgspec import structs
+
 from taskq import limits
 from taskq.core.effects import Close, Effect, Send
 from taskq.core.job import Job
@@ -18,6 +20,7 @@ from taskq.protocol.messages import (
     Reported,
     Revoke,
     Stop,
+    Terms,
 )
 
 
@@ -34,6 +37,14 @@ class Parcel:
         attempt = job.failures + job.crashes + 1
         terms = self.index.index(job.terms)
         self.items.append(Delivery(job.id, lease, attempt, terms, job.payload, job.flags, job.ext))
+
+    def messages(self) -> list[Deliver]:
+        """In parts that a peer accepts."""
+        terms = self.index.terms
+        parts = split(self.items, _payload_bytes)
+        if len(terms) <= limits.BATCH_MAX:
+            return [Deliver(terms, part) for part in parts]
+        return [_only_its_own(terms, part) for part in parts]
 
 
 class Outbox:
@@ -62,8 +73,11 @@ class Outbox:
         outcomes.append(outcome)
 
     def acked(self, peer: int, seq: int, items: list[Reported]) -> None:
-        if peer in self._acked:
-            items = [*self._acked[peer][1], *items]
+        before = self._acked.get(peer)
+        if before is not None and len(before[1]) + len(items) > limits.BATCH_MAX:
+            self.say(peer, Acked(*before))
+        elif before is not None:
+            items = [*before[1], *items]
         self._acked[peer] = (seq, items)
 
     def stop(self, peer: int, stop: Stop) -> None:
@@ -93,11 +107,9 @@ class Outbox:
         for peer, outcomes in self._outcomes.items():
             effects += [Send(peer, Outcomes(part), newest) for part in split(outcomes, _result_bytes)]
         for parcel in self._parcels.values():
-            terms = parcel.index.terms
-            for part in split(parcel.items, _payload_bytes):
-                effects.append(Send(parcel.peer, Deliver(terms, part), parcel.after))
+            effects += [Send(parcel.peer, message, parcel.after) for message in parcel.messages()]
         for peer, stops in self._stops.items():
-            effects += [Send(peer, Revoke(part), newest) for part in split(stops, _no_bytes)]
+            effects += [Send(peer, Revoke(part), newest) for part in split(stops, _reason_bytes)]
         effects += self._closes
         self._clear()
         return effects
@@ -126,13 +138,30 @@ def split(items: list[T], weigh: Callable[[T], int]) -> list[list[T]]:
     return parts
 
 
+def _only_its_own(terms: list[Terms], part: list[Delivery]) -> Deliver:
+    """These deliveries with the terms that they need and no others."""
+    index = TermsIndex()
+    items = [structs.replace(each, terms=index.index(terms[each.terms])) for each in part]
+    return Deliver(index.terms, items)
+
+
+# A character of text takes at most this many bytes.
+_CHAR_BYTES = 4
+
+
 def _result_bytes(outcome: Outcome) -> int:
-    return len(outcome.result)
+    if outcome.state == "succeeded":
+        return len(outcome.result)
+    fault = outcome.fault
+    chars = len(outcome.reason) + (len(fault.message) + len(fault.traceback) if fault else 0)
+    return chars * _CHAR_BYTES
 
 
 def _payload_bytes(delivery: Delivery) -> int:
-    return len(delivery.payload)
+    if not delivery.ext:
+        return len(delivery.payload)
+    return len(delivery.payload) + limits.EXT_BYTES_MAX
 
 
-def _no_bytes(_: Stop) -> int:
-    return 0
+def _reason_bytes(stop: Stop) -> int:
+    return len(stop.reason) * _CHAR_BYTES

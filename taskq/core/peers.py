@@ -17,7 +17,6 @@ class Peer(Struct, eq=False):
     hello: Hello
     heard_ms: int  # boot
     blocked_ms: int = 0  # boot; since when it does not read; 0: it reads
-    watching: int = 0
 
 
 class Vouching(Struct, eq=False):
@@ -42,6 +41,10 @@ class Peers:
         peer = self.peers[number] = Peer(number, hello, now.boot_ms)
         self._timers.after(now.boot_ms + SILENCE_MS, "silent", number)
         return peer
+
+    def has(self, session: bytes) -> bool:
+        """Is there a connection of this session? Looks at all of them."""
+        return any(peer.hello.session == session for peer in self.peers.values())
 
     def remove(self, number: int) -> list[bytes]:
         """Forget a connection; the sessions that it vouched for and now nobody does."""

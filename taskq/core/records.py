@@ -19,7 +19,7 @@ class Record(Struct, array_like=True, gc=False, frozen=True):
 class Submitted(Record, frozen=True, tag=1):
     """One Submit message's accepted jobs; the session is decided up to `floor`.
 
-    `refused` are the sequences below the floor that were not accepted, and `settled` says below
+    `refused` are all sequences below the floor that were not accepted, and `settled` says below
     which the client knows all verdicts, so that older ones need not be remembered.
     """
 
@@ -41,7 +41,10 @@ class Delivered(Record, frozen=True, tag=2):
 
 
 class Release(Record, frozen=True):
-    """An attempt that ended without an outcome for its job: when it is due again, and its counts."""
+    """An attempt that ended without an outcome for its job: when it is due again, and its counts.
+
+    `lost`: its worker was given up and has not said itself that the attempt has ended.
+    """
 
     id: bytes
     lease: int
@@ -49,6 +52,7 @@ class Release(Record, frozen=True):
     due_ms: int  # wall; 0: at once
     failures: int
     crashes: int
+    lost: bool = False
 
 
 class Released(Record, frozen=True, tag=3):
@@ -64,7 +68,8 @@ class SuccessItem(Record, frozen=True):
     id: bytes
     lease: int
     terms: int
-    attempts: int
+    failures: int  # of the attempts before
+    crashes: int
     submitted_ms: int
     started_ms: int
     finished_ms: int

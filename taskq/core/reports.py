@@ -46,9 +46,9 @@ def outcome_report(request: int, kept: Kept) -> JobReport:
         submitted_ms=item.submitted_ms,
         started_ms=item.started_ms,
         finished_ms=item.finished_ms,
-        attempts=item.attempts if isinstance(item, SuccessItem) else item.failures + item.crashes,
-        failures=0 if isinstance(item, SuccessItem) else item.failures,
-        crashes=0 if isinstance(item, SuccessItem) else item.crashes,
+        attempts=item.failures + item.crashes + isinstance(item, SuccessItem),
+        failures=item.failures,
+        crashes=item.crashes,
         fault=None if isinstance(item, SuccessItem) else item.fault,
         reason="" if isinstance(item, SuccessItem) else item.reason,
     )
@@ -84,8 +84,8 @@ def queue_reports(state: State, queues: Queues, roster: Roster, now: Now) -> lis
     for worker in roster.workers.values():
         for queue in worker.queues:
             serving[queue] = serving.get(queue, 0) + 1
-        for job in worker.held.values():
-            if job.state is RUNNING:
+        for lease, job in worker.held.items():
+            if job.state is RUNNING and job.lease == lease:
                 running[job.terms.queue] = running.get(job.terms.queue, 0) + 1
     return [
         QueueReport(

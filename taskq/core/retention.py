@@ -97,13 +97,12 @@ class Retention:
         """The sessions seen longest ago, when there are too many or their time is over."""
         sessions = self._state.sessions
         excess = len(sessions) - limits.SESSIONS_MAX
-        old = []
-        # Insertion order is the order of first submission: near enough to age to look at a slice.
-        for number, (name, session) in enumerate(sessions.items()):
-            if number >= SLICE:
+        old: list[bytes] = []
+        for name, session in sessions.items():  # in the order in which they last submitted
+            is_old = session.seen_ms + limits.SESSION_KEEP_MS < now.wall_ms
+            if len(old) >= SLICE or not (is_old or len(old) < excess):
                 break
-            if number < excess or session.seen_ms + limits.SESSION_KEEP_MS < now.wall_ms:
-                old.append(name)
+            old.append(name)
         return old
 
     def _forget(self, ids: list[bytes], sessions: list[bytes]) -> None:

@@ -65,7 +65,9 @@ def outcome_of(kept: Kept) -> Outcome:
     """An outcome as peers hear it."""
     item = kept.item
     if isinstance(item, SuccessItem):
-        return Outcome(item.id, "succeeded", item.result, item.flags, attempts=item.attempts)
+        return Outcome(
+            item.id, "succeeded", item.result, item.flags, attempts=item.failures + item.crashes + 1
+        )
     assert item.state in ("cancelled", "expired", "dead")
     return Outcome(
         item.id,

@@ -113,13 +113,17 @@ class Daemon:
             for sock in sockets:
                 sock.close()
             raise
+        servers: list[asyncio.Server] = []
         try:
             await self._recover()
-            servers = [await self._loop.create_server(self._make_peer, sock=sock) for sock in sockets]
+            for sock in sockets:
+                servers.append(await self._loop.create_server(self._make_peer, sock=sock))
             if self._settings.unix is not None:
                 servers.append(await self._listen_unix(self._settings.unix))
             http = await self._start_http()
         except BaseException:
+            for server in servers:
+                server.close()
             for sock in sockets:
                 sock.close()
             await self._journal.close()
@@ -163,6 +167,10 @@ class Daemon:
 
     async def _wind_up(self, committer: asyncio.Task[None]) -> None:
         """Decide what has arrived, commit it, say it and goodbye; then close."""
+        # Nothing more is read: under load there would always be one more batch to commit.
+        self._paused.clear()
+        for peer in self._peers.values():
+            peer.pause_reading()
         if not self._exit_code:
             self._turn()
         self._is_last_batch = True
@@ -264,7 +272,9 @@ class Daemon:
         """Somebody said a valid hello; returns the wall time and its next submit sequence."""
         self._strangers -= 1
         session = self._engine.broker.state.sessions.get(hello.session)
-        return read_clocks().wall_ms, session.floor if session is not None else 0
+        # A floor that is not committed yet would be a promise; 0 promises nothing.
+        is_durable = session is not None and session.seq <= self._engine.committed
+        return read_clocks().wall_ms, session.floor if session is not None and is_durable else 0
 
     def leave(self, peer: PeerProtocol) -> None:
         if self._peers.pop(peer.number, None) is not None and not peer.is_welcome:
@@ -299,7 +309,14 @@ class Daemon:
         if self._due_at_ms:
             self._late_ms = max(now.boot_ms - self._due_at_ms, 0)
             self._due_at_ms = 0
-        self._speak(self._engine.turn(events, now))
+        try:
+            effects = self._engine.turn(events, now)
+        except Exception:
+            # A broken invariant: what is in memory cannot be trusted any more, what is on the disk can.
+            log.exception("a decision failed")
+            self._fail("a bug of ours; what was confirmed is in the journal")
+            return
+        self._speak(effects)
         if self._engine.committing is None and self._engine.broker.ledger.newest > self._engine.committed:
             self._commit_wanted.set()
         for peer in self._paused:
@@ -357,19 +374,17 @@ class Daemon:
             self._uncommitted_bytes = 0
             try:
                 await self._append(batch)
-            except JournalFailed as error:
+                before = engine.trim_before()
+                if before is not None:
+                    await self._journal.trim(before)
+            except JournalError as error:
                 # Whether it was written is not known, and trying again could hide that it was not.
-                log.critical("the journal failed, so this broker stops: %s", error)
-                self._exit_code = EXIT_INTERNAL
-                self._stopping.set()
+                self._fail(f"the journal failed: {error}")
                 return
             self._commits += 1
             self._speak(engine.on_committed())
-            if self._inbox:
+            if self._inbox or self._due_at_ms:
                 self._schedule_turn()
-            before = engine.trim_before()
-            if before is not None:
-                await self._journal.trim(before)
 
     async def _append(self, batch: Batch) -> None:
         """Append; a full disk is waited for: nothing was written, and nothing was promised."""
@@ -383,9 +398,20 @@ class Daemon:
                     raise JournalFailed("the disk is full, and the broker was told to stop") from error
                 await asyncio.sleep(DISK_LOOK_SECONDS)
 
+    def _fail(self, reason: str) -> None:
+        log.critical("this broker stops: %s", reason)
+        self._exit_code = EXIT_INTERNAL
+        self._is_last_batch = True
+        self._commit_wanted.set()
+        self._stopping.set()
+
     async def _watch(self) -> None:
-        """Refuse submissions while the disk is nearly full: outcomes must still find room."""
+        """Refuse submissions while the disk is nearly full: outcomes must still find room. And notice
+        a journal that is gone before somebody's commit does."""
         while True:
+            if not await self._journal.renew():
+                self._fail("the journal is no longer ours, or its process has ended")
+                return
             free = self._journal.free_bytes()
             intake = self._engine.broker.intake
             is_low = free is not None and free < limits.DISK_RESERVE_BYTES

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from taskq.cli.exits import Exit
-from taskq.cli.fleet import Fleet, FleetError
 from taskq.cli.main import run
+from taskq.testing.fleet import Fleet, FleetError
 
 TASKS = """
 from taskq.client.app import TaskQ

@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 from taskq.protocol.connection import BrokerSide, ProtocolError
 from taskq.protocol.frames import encode
@@ -47,8 +47,7 @@ class Peer(asyncio.Protocol):
         self.is_over = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by type
         self._broker.connections.append(self)
         transport.write(self._side.greeting())
 

@@ -1,6 +1,6 @@
 """A broker and workers as processes of our own, in a temporary folder, all ended when the block is left.
 
-For `taskq demo` and `taskq bench`. Each process leads its own process group, so that ending the
+Each process leads its own process group, so that ending the
 group also ends what it started, and Ctrl-C reaches only us.
 """
 

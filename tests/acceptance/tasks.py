@@ -1,0 +1,111 @@
+"""What the acceptance tests run in real workers. Evidence of runs goes to files outside taskq."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from taskq import Discard, Retry, RetryPolicy, Snooze, TaskQ, current
+
+q = TaskQ()
+
+
+def note(path: str, word: str) -> None:
+    """Append one line; O_APPEND keeps lines of several processes whole."""
+    with Path(path).open("a") as file:
+        file.write(f"{word} {os.getpid()} {current().attempt} {time.time()}\n")
+
+
+@q.task
+async def add(a: int, b: int) -> int:
+    return a + b
+
+
+@q.task
+def in_thread(a: int) -> int:
+    return a * 2
+
+
+@q.task
+async def echo(value: object) -> object:
+    return value
+
+
+@q.task
+async def run_for(seconds: float, path: str, word: str) -> int:
+    note(path, word)
+    await asyncio.sleep(seconds)
+    return os.getpid()
+
+
+@q.task
+async def block_for(seconds: float, path: str, word: str) -> int:
+    """Holds up the event loop of its worker."""
+    note(path, word)
+    time.sleep(seconds)
+    return current().attempt
+
+
+@q.task(retry=RetryPolicy.exponential(max_attempts=3, base=0.01))
+async def fail(text: str) -> None:
+    raise ValueError(text)
+
+
+@q.task(retry=RetryPolicy.exponential(max_attempts=3, base=0.01))
+async def fail_until(attempt: int) -> int:
+    if current().attempt < attempt:
+        raise OSError("not yet")
+    return current().attempt
+
+
+@q.task(retry=5)
+async def ask_for(what: str) -> int:
+    attempt = current().attempt
+    if what == "retry" and attempt == 1:
+        raise Retry(after=0.01)
+    if what == "discard":
+        raise Discard("of no use")
+    return attempt
+
+
+@q.task
+async def snooze_until(path: str) -> int:
+    """Comes again until the file is there; no attempt is counted for that."""
+    if not Path(path).exists():
+        Path(path).touch()
+        raise Snooze(0.01)
+    return current().attempt
+
+
+@q.task(timeout=0.2)
+async def too_long() -> None:
+    await asyncio.sleep(60)
+
+
+@q.task
+async def cancellable(path: str) -> None:
+    note(path, "start")
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        note(path, "cancelled")
+        raise
+
+
+@q.task
+async def die(path: str) -> None:
+    """Kills its worker, each time."""
+    note(path, "die")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@q.task
+async def leave() -> None:
+    sys.exit(3)
+
+
+@q.task(queue="other")
+async def elsewhere() -> str:
+    return current().queue

@@ -1,0 +1,98 @@
+"""Checked by mypy, never run: each line marked `E` has a planted mistake, and no other line has one."""
+
+from datetime import UTC, datetime, timedelta
+
+from taskq.client.app import TaskQ
+from taskq.client.retry import RetryPolicy
+
+q = TaskQ()
+
+
+@q.task
+async def add(a: int, b: int = 0) -> int:
+    return a + b
+
+
+@q.task
+def double(text: str) -> str:
+    return text * 2
+
+
+@q.task(name="mail", queue="mail", retry=RetryPolicy.exponential(3), timeout="5m", executor="async")
+async def mail(to: str, *, copies: int = 1) -> list[str]:
+    return [to] * copies
+
+
+@q.task(priority=5)
+def plain(number: float) -> bytes:
+    return bytes(int(number))
+
+
+@q.task(queu="mail")  # E
+async def misspelt() -> None: ...
+
+
+@q.task(priority="high")  # E
+async def loud() -> None: ...
+
+
+async def calls() -> None:
+    number: int = await add(1, 2)
+    text: str = double("x")
+    names: list[str] = await mail("ann", copies=2)
+    raw: bytes = plain(1.5)
+    wrong_call: int = await add("x")  # E
+    wrong_text: int = double("x")  # E
+    print(number, text, names, raw, wrong_call, wrong_text)
+
+
+async def submits() -> None:
+    await add.submit(1)
+    await add.submit(1, b=2)
+    await mail.submit("ann", copies=3)
+    await add.submit("x")  # E
+    await add.submit(1, 2, 3)  # E
+    await add.submit()  # E
+    await add.submit(1, c=2)  # E
+    await mail.submit("ann", 3)  # E
+    await double.submit(5)  # E
+    add.submit_sync("x")  # E
+    add.call(None)  # E
+
+
+async def results() -> None:
+    number: int = await (await add.submit(1)).result()
+    also: int = await (await add.submit(1))
+    text: str = await (await double.submit("x")).result(timeout=5)
+    names: list[str] = await (await mail.submit("x")).result("5s")
+    blocking: int = add.submit_sync(1).result()
+    wrong: str = await (await add.submit(1)).result()  # E
+    wrong_plain: int = await (await double.submit("x"))  # E
+    wrong_blocking: str = add.submit_sync(1).result()  # E
+    print(number, also, text, names, blocking, wrong, wrong_plain, wrong_blocking)
+
+
+async def options() -> None:
+    later = add.options(delay=timedelta(minutes=5), priority=3, retry=5)
+    job = await later.submit(1)
+    await later.options(at=datetime.now(UTC), keep_result=False, durability="os").submit(1, 2)
+    number: int = await job
+    called: int = await later(1)
+    await later.submit("x")  # E
+    add.options(key="x")  # E
+    add.options(durability="paper")  # E
+    add.options(delay=[5])  # E
+    print(number, called)
+
+
+async def many() -> None:
+    jobs = await q.submit_many([add.call(1), add.call(2)])
+    numbers: list[int] = await q.gather(*jobs)
+    mixed: list[int | BaseException] = await q.gather(*jobs, return_exceptions=True)
+    wrong: list[str] = await q.gather(*jobs)  # E
+    async for job in q.as_completed(jobs, timeout=5):
+        number: int = await job
+        wrong_number: str = await job  # E
+        print(number, wrong_number)
+    blocking: list[int] = q.sync.gather(*q.sync.submit_many([add.call(1)]))
+    print(numbers, mixed, wrong, blocking)

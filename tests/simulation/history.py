@@ -1,0 +1,340 @@
+"""The witness: hears all that the broker hears and says, knows what workers and producers really did,
+and compares. It looks into the broker's books only where it says so.
+"""
+
+from collections.abc import Callable
+
+from taskq import limits
+from taskq.client.session import NewJob
+from taskq.core import records as r
+from taskq.core.effects import Batch
+from taskq.core.job import RUNNING, SCHEDULED
+from taskq.protocol.messages import (
+    FSYNC,
+    MEMORY,
+    Ack,
+    Acked,
+    Command,
+    Confirm,
+    Deliver,
+    Delivery,
+    Exited,
+    Failure,
+    Hello,
+    Message,
+    Nack,
+    Outcome,
+    Outcomes,
+    Receipts,
+    Submit,
+    Success,
+    Terms,
+    Verdict,
+)
+from tests.simulation.agenda import MS, SECOND, Agenda, Violation
+from tests.simulation.audit import Audit
+from tests.simulation.books import Books
+from tests.simulation.custody import Custody
+from tests.simulation.host import BrokerHost
+from tests.simulation.producers import Producer
+from tests.simulation.workers import Attempt, SimWorker
+
+
+class Asked:
+    """One job as its producer knows it."""
+
+    def __init__(self, terms: Terms, payload: bytes, us: int) -> None:
+        self.terms = terms
+        self.payloads = [payload]
+        self.first_us = us
+        self.is_confirmed = False
+        self.is_cancelling = False
+        self.receipts = 0  # cancels confirmed, for the present life
+        self.told = ""  # the outcome that was told to somebody
+        self.results: list[bytes] = []
+
+
+class History:
+    """Implements the interfaces of all that may be observed: Witness, Observer, Books."""
+
+    def __init__(self, agenda: Agenda, *, wall_is_steady: bool, sample: Callable[[], bool]) -> None:
+        self.asked: dict[bytes, Asked] = {}
+        self.repeated: dict[bytes, int] = {}
+        self.audit = Audit(self.repeated, wall_is_steady=wall_is_steady)
+        self.custody = Custody(agenda)
+        self.books = Books(agenda, self.audit, sample)
+        self.begun: dict[int, bytes] = {}
+        self.is_lossy = False  # memory jobs or jobs without fsync were lost on the way
+        self._agenda = agenda
+        self._wall_is_steady = wall_is_steady
+        self._numbered: dict[bytes, dict[int, bytes]] = {}  # session -> seq -> id
+        self._reports: dict[bytes, dict[int, Ack | Nack]] = {}  # session -> not yet acked
+        self._odd: dict[int, str] = {}  # leases that were answered by `stale` or `duplicate`
+        self._not_before: dict[bytes, tuple[int, int]] = {}  # id -> lease that ended, us
+        self._exited: dict[bytes, None] = {}
+        self._capacity: dict[int, dict[str, int]] = {}
+
+    # -- what producers do ------------------------------------------------------------------------
+
+    def on_submitted(self, producer: Producer, first: int, jobs: list[NewJob], *, fresh: bool) -> None:
+        numbered = self._numbered.setdefault(producer.session, {})
+        for seq, (id, terms, payload) in enumerate(jobs, first):
+            numbered[seq] = id
+            if id not in self.asked:
+                self.asked[id] = Asked(terms, payload, self._agenda.us)
+            else:
+                self.asked[id].payloads.append(payload)
+            self.repeated[id] = self.repeated.get(id, 0) + 1
+
+    def on_decided(self, producer: Producer, jobs: list[NewJob], verdicts: list[Verdict]) -> None:
+        for verdict in verdicts:
+            id = self._numbered[producer.session][verdict.seq]
+            if verdict.code not in ("conflict", "busy"):
+                raise Violation("I9", f"job {id.hex()} got the verdict {verdict}")
+            if verdict.code == "conflict" and len(dict.fromkeys(self.asked[id].payloads)) < 2:
+                raise Violation("I9", f"job {id.hex()} is said to be another job, and there is none")
+            self._agenda.note("verdict", verdict.code, id)
+
+    def on_cancelling(self, ids: list[bytes]) -> None:
+        for id in ids:
+            self.asked[id].is_cancelling = True
+
+    def on_outcome(self, producer: Producer, outcome: Outcome) -> None:
+        self._agenda.note(producer.name, "hears", outcome.state, outcome.id)
+
+    # -- what workers do --------------------------------------------------------------------------
+
+    def on_begun(self, worker: SimWorker, attempt: Attempt) -> None:
+        delivery = attempt.delivery
+        self._agenda.note(worker.name, "begins", delivery.id, delivery.lease)
+        if delivery.lease in self.begun:
+            raise Violation("I6", f"lease {delivery.lease} was begun twice")
+        self.begun[delivery.lease] = delivery.id
+
+    def on_reported(self, worker: SimWorker, attempt: Attempt, ending: str, outcome: object) -> None:
+        delivery = attempt.delivery
+        self._agenda.note(worker.name, "reports", ending, delivery.id, delivery.lease)
+        self.custody.over(delivery.lease)
+        if isinstance(outcome, bytes):
+            self.asked[delivery.id].results.append(outcome)
+
+    def on_arrived(self, lease: int) -> None:
+        self.custody.arrived(lease)
+
+    def on_died(self, worker: SimWorker) -> None:
+        self.custody.died(worker.session)
+
+    # -- the broker's life ------------------------------------------------------------------------
+
+    def on_started(self, host: BrokerHost) -> None:
+        self.custody.on_started()
+        jobs = host.broker.state.jobs
+        for id, asked in self.asked.items():
+            if asked.is_confirmed and id not in jobs and not self.audit.state_of(id):
+                raise Violation("I1", f"job {id.hex()} was confirmed, and is gone after a restart")
+
+    def on_crashed(self, host: BrokerHost, *, power: bool) -> None:
+        if power:
+            self.audit.cut_after(host.disk.last_seq)
+            for id, asked in self.asked.items():
+                is_safe = asked.terms.durability == FSYNC
+                if not is_safe and not self.audit.state_of(id):
+                    self._lose(asked)
+        for asked in self.asked.values():
+            if asked.terms.durability == MEMORY:
+                self._lose(asked)
+        self.custody.on_crashed(lambda lease: lease in self.audit.recorded)
+        self.books.on_crashed()
+        self._not_before = {}
+        self._capacity = {}
+
+    def _lose(self, asked: Asked) -> None:
+        """It was promised to nobody that this job survives."""
+        self.is_lossy = True
+        asked.is_confirmed = False
+        asked.receipts = 0
+        asked.told = ""
+
+    def on_cut(self, host: BrokerHost, batch: Batch) -> None:
+        self.books.on_cut(host, batch)
+
+    def on_written(self, host: BrokerHost, batch: Batch) -> None:
+        self.audit.read(batch.seq, batch.blob)
+        self.books.on_written(host, batch)
+
+    def on_trimmed(self, host: BrokerHost) -> None:
+        self.books.on_trimmed(host)
+
+    def on_turn(self, host: BrokerHost) -> None:
+        self.books.on_turn(host)
+
+    # -- what the broker hears --------------------------------------------------------------------
+
+    def on_connected(self, hello: Hello, number: int) -> None:
+        self._agenda.note("+", number, hello.name)
+        self.custody.on_connected(hello, number)
+
+    def on_lost(self, hello: Hello, number: int) -> None:
+        self._agenda.note("-", number, hello.name)
+        self.custody.on_lost(hello, number)
+
+    def on_heard(self, hello: Hello, number: int, command: Command) -> None:
+        self.custody.on_heard(number, command)
+        match command:
+            case Submit():
+                self._agenda.note("<", number, "Submit", command.first, len(command.jobs))
+            case Ack() | Nack():
+                self._agenda.note("<", number, type(command).__name__, command.seq, _leases(command))
+                self._reports.setdefault(hello.session, {})[command.seq] = command
+            case Exited():
+                self._exited.update(dict.fromkeys(child.session for child in command.children))
+            case _:
+                self._agenda.note("<", number, type(command).__name__)
+
+    def expect_backoffs(self, host: BrokerHost, hello: Hello, command: Command) -> None:
+        """A worker asks for a time of its own; looks into the books for whether it may."""
+        if not isinstance(command, Nack) or hello.session in self._exited:
+            return
+        for failure in command.items:
+            job = host.broker.state.jobs.get(failure.id)
+            if job is None or job.state is not RUNNING or job.lease != failure.lease:
+                continue
+            if failure.after_ms > 0 and failure.ending in ("failed", "snoozed"):
+                self._not_before[failure.id] = (failure.lease, self._agenda.us + failure.after_ms * MS)
+
+    # -- what the broker says ---------------------------------------------------------------------
+
+    def on_said(self, host: BrokerHost, hello: Hello, number: int, message: Message) -> None:
+        match message:
+            case Confirm():
+                self._agenda.note(">", number, "Confirm", message.first, message.count)
+                self._confirmed(hello.session, message)
+            case Deliver():
+                for delivery in message.jobs:
+                    self._agenda.note(">", number, "Deliver", delivery.id, delivery.lease)
+                    self._delivered(host, hello, number, delivery, message.terms[delivery.terms])
+            case Acked():
+                self._agenda.note(">", number, "Acked", message.seq, len(message.items))
+                self._acked(host, hello.session, message)
+            case Outcomes():
+                for outcome in message.items:
+                    self._ended(host, outcome)
+            case Receipts():
+                for receipt in message.items:
+                    self._cancelled(host, receipt.id, receipt.code)
+            case _:
+                self._agenda.note(">", number, type(message).__name__)
+
+    def _confirmed(self, session: bytes, confirm: Confirm) -> None:
+        refused = {verdict.seq: None for verdict in confirm.verdicts}
+        for seq in range(confirm.first, confirm.first + confirm.count):
+            if seq in refused:
+                continue
+            id = self._numbered[session][seq]
+            asked = self.asked[id]
+            if asked.terms.durability == MEMORY:
+                continue
+            if id not in self.audit.lives:
+                raise Violation("I4", f"job {id.hex()} was confirmed, and the journal does not hold it")
+            asked.is_confirmed = True
+
+    def _delivered(
+        self, host: BrokerHost, hello: Hello, number: int, delivery: Delivery, terms: Terms
+    ) -> None:
+        id, lease, us = delivery.id, delivery.lease, self._agenda.us
+        asked = self.asked.get(id)
+        if asked is None or delivery.payload not in asked.payloads or terms != asked.terms:
+            raise Violation("I2", f"{delivery} is not what anybody submitted")
+        if lease >> 40 != host.journal.epoch:
+            raise Violation("I8", f"lease {lease} is not of epoch {host.journal.epoch}")
+        if terms.durability != MEMORY and id not in self.audit.lives:
+            raise Violation("I4", f"job {id.hex()} was delivered, and the journal does not hold it")
+        life = self.audit.lives.get(id)
+        if asked.receipts and (life is None or life.end is not None):
+            raise Violation("I7", f"job {id.hex()} was delivered after its cancelling was confirmed")
+        is_sure = self._wall_is_steady or host.starts == 1
+        if is_sure and us < asked.first_us + terms.delay_ms * MS:
+            raise Violation("I7", f"job {id.hex()} was delivered before its delay of {terms.delay_ms} ms")
+        if terms.at_ms and not terms.delay_ms and self._agenda.latest_wall_ms() < terms.at_ms:
+            raise Violation("I7", f"job {id.hex()} was delivered before its time")
+        ended, not_before_us = self._not_before.get(id, (lease, 0))
+        if lease > ended and us < not_before_us - 2 * MS:
+            raise Violation("I7", f"job {id.hex()} was delivered before the time that its worker asked for")
+        self.custody.give(hello, number, delivery, terms)
+        self.books.on_delivered(host, hello, number, lease)
+
+    def _acked(self, host: BrokerHost, session: bytes, acked: Acked) -> None:
+        for odd in acked.items:
+            self._odd[odd.lease] = odd.code
+        reports = self._reports.get(session, {})
+        for seq in [seq for seq in reports if seq <= acked.seq]:
+            for item in reports.pop(seq).items:
+                if item.lease not in self._odd:
+                    self._is_recorded(host, session, item)
+
+    def _is_recorded(self, host: BrokerHost, session: bytes, item: Success | Failure) -> None:
+        asked = self.asked[item.id]
+        if isinstance(item, Success):
+            is_lost = asked.terms.durability == MEMORY or (self.is_lossy and item.id not in self.audit.lives)
+            if not is_lost and not self.audit.state_of(item.id):
+                raise Violation("I4", f"success of {item.id.hex()} was acked, and the journal has no outcome")
+            return
+        job = host.broker.state.jobs.get(item.id)
+        if job is not None and job.state is RUNNING and job.lease == item.lease and job.holder == session:
+            raise Violation("V2", f"lease {item.lease} of {item.id.hex()} was reported, and is still held")
+
+    def _ended(self, host: BrokerHost, outcome: Outcome) -> None:
+        self._agenda.note("outcome", outcome.state, outcome.id)
+        id = outcome.id
+        asked = self.asked[id]
+        durable = asked.terms.durability != MEMORY
+        if outcome.state == "unknown":
+            if id in host.broker.state.jobs:
+                raise Violation("I1", f"job {id.hex()} is said to be unknown, and is there")
+            if asked.is_confirmed and not self.audit.state_of(id):
+                raise Violation("I1", f"job {id.hex()} was confirmed, and is said to be unknown")
+            return
+        if durable and self.audit.state_of(id) != outcome.state:
+            there = self.audit.state_of(id) or "no outcome"
+            raise Violation("I4", f"job {id.hex()} is said to be {outcome.state}; the journal has {there}")
+        if asked.told not in ("", outcome.state) and self.repeated[id] == 1:
+            raise Violation("I3", f"job {id.hex()} was {asked.told}, and is now {outcome.state}")
+        asked.told = outcome.state
+        self._is_plausible(asked, outcome)
+
+    def _is_plausible(self, asked: Asked, outcome: Outcome) -> None:
+        """It can have happened."""
+        name = outcome.id.hex()
+        match outcome.state:
+            case "succeeded":
+                if outcome.result not in asked.results:
+                    raise Violation("I2", f"job {name} succeeded with a result that no worker gave")
+            case "cancelled":
+                if not asked.is_cancelling:
+                    raise Violation("I2", f"job {name} is cancelled, and nobody asked for that")
+            case "expired":
+                waited_ms = (self._agenda.us - asked.first_us) // MS + 1
+                # A broker that restarts has only the wall clock to go by.
+                wait_ms = asked.terms.expires_ms if self._wall_is_steady else 1
+                if not asked.terms.expires_ms or waited_ms < wait_ms:
+                    raise Violation("I7", f"job {name} expired after {waited_ms} ms, not {wait_ms}")
+            case _:
+                if not outcome.ending:
+                    raise Violation("I2", f"job {name} is dead for no reason")
+
+    def _cancelled(self, host: BrokerHost, id: bytes, code: str) -> None:
+        self._agenda.note("receipt", code, id)
+        asked = self.asked[id]
+        if code == "cancelled":
+            if asked.terms.durability != MEMORY and self.audit.state_of(id) != "cancelled":
+                raise Violation("I4", f"cancelling {id.hex()} was confirmed; the journal does not have it")
+            asked.receipts += 1
+        elif id in host.broker.state.jobs and self.repeated[id] == 1:
+            raise Violation("I1", f"cancelling {id.hex()} got {code}, and it is there")
+
+
+def _leases(command: Ack | Nack) -> str:
+    return ",".join(str(item.lease) for item in command.items)
+
+
+__all__ = ["SCHEDULED", "SECOND", "Asked", "History", "limits", "r"]

@@ -1,0 +1,181 @@
+"""Producers: the real ClientSession, and somebody who submits, waits, cancels and asks at random."""
+
+from collections.abc import Callable
+from random import Random
+from typing import Protocol
+
+from taskq.client.session import Answer, ClientSession, NewJob, Submission
+from taskq.protocol.messages import FSYNC, MEMORY, OS, Outcome, RetryTerms, Terms, Verdict
+from tests.simulation.agenda import MS, Agenda
+from tests.simulation.process import House, Process, SimLink
+from tests.simulation.workers import EXECUTORS, QUEUES
+
+
+class Books(Protocol):
+    """Whoever keeps the books of what producers asked for and were told."""
+
+    def on_submitted(self, producer: "Producer", first: int, jobs: list[NewJob], *, fresh: bool) -> None: ...
+    def on_decided(self, producer: "Producer", jobs: list[NewJob], verdicts: list[Verdict]) -> None: ...
+    def on_cancelling(self, ids: list[bytes]) -> None: ...
+    def on_outcome(self, producer: "Producer", outcome: Outcome) -> None: ...
+
+
+class Taste:
+    """What jobs of this run look like."""
+
+    def __init__(self, rng: Random) -> None:
+        self.durabilities = rng.choice(((FSYNC,), (FSYNC,), (FSYNC, OS), (FSYNC, OS, MEMORY)))
+        self.delays = rng.random() < 0.5
+        self.expires = rng.random() < 0.3
+        self.timeouts = rng.random() < 0.4
+        self.retries = rng.random() < 0.8
+        self.keeps = rng.choice(((3_600_000,), (3_600_000, 0), (3_600_000, 1_000, 0)))
+
+    def terms(self, rng: Random, wall_ms: int) -> Terms:
+        delay_ms = at_ms = expires_ms = 0
+        if self.delays and rng.random() < 0.3:
+            if rng.random() < 0.7:
+                delay_ms = rng.randrange(1, 4_000)
+            else:
+                at_ms = wall_ms + rng.randrange(-1_000, 4_000)
+        if self.expires and rng.random() < 0.3:
+            expires_ms = rng.randrange(50, 6_000)
+        return Terms(
+            task=rng.choice(tuple(EXECUTORS)),
+            queue=rng.choice(QUEUES),
+            delay_ms=delay_ms,
+            at_ms=at_ms,
+            expires_ms=expires_ms,
+            timeout_ms=rng.randrange(20, 2_000) if self.timeouts and rng.random() < 0.5 else 0,
+            keep_ms=rng.choice(self.keeps),
+            durability=rng.choice(self.durabilities),
+            retry=self._retry(rng),
+        )
+
+    def _retry(self, rng: Random) -> RetryTerms:
+        if not self.retries:
+            return RetryTerms()
+        return RetryTerms(
+            max_attempts=rng.choice((1, 2, 3, 5)),
+            base_ms=rng.choice((0, 20, 500)),
+            factor=2.0,
+            max_delay_ms=2_000,
+            jitter=rng.random() < 0.5,
+            max_crashes=rng.choice((0, 1, 5)),
+        )
+
+
+class Producer(Process):
+    """One producing process."""
+
+    def __init__(
+        self, agenda: Agenda, rng: Random, name: str, house: House, books: Books, taste: Taste
+    ) -> None:
+        super().__init__(agenda, rng, name)
+        self.session = rng.randbytes(16)
+        self.calls = 0  # that have not ended
+        self.jobs: list[NewJob] = []
+        self.speaker = ClientSession()
+        self._books = books
+        self._taste = taste
+        self._next_seq = 0
+        self.link = SimLink(self, house, session=self.session, role="producer", speaker=self.speaker)
+
+    def start(self) -> None:
+        self.link.start()
+
+    def submit(self, count: int, *, terms: Terms | None = None) -> list[NewJob]:
+        """A group of new jobs, some of them sharing their terms; mostly watched."""
+        rng = self.rng
+        jobs: list[NewJob] = []
+        chosen = terms
+        for _ in range(count):
+            if terms is None and (chosen is None or rng.random() < 0.4):
+                chosen = self._taste.terms(rng, self.agenda.now.wall_ms)
+            assert chosen is not None
+            jobs.append((rng.randbytes(16), chosen, rng.randbytes(rng.randrange(1, 40))))
+        self.say(jobs, fresh=True)
+        self.jobs += jobs
+        if rng.random() < 0.8:
+            self.watch([id for id, _, _ in jobs])
+        return jobs
+
+    def say(self, jobs: list[NewJob], *, fresh: bool) -> None:
+        """Submit these, known or not."""
+        self.calls += 1
+        self.agenda.note(self.name, "submits", len(jobs), "new" if fresh else "again", jobs[0][0])
+        self._books.on_submitted(self, self._next_seq, jobs, fresh=fresh)
+        self._next_seq += len(jobs)
+        self.speaker.submit(jobs, lambda submission: self._decided(jobs, submission))
+        self.link.wake()
+
+    def again(self, others: list[NewJob]) -> None:
+        """The same ids once more: what one did and what others did; sometimes as another job."""
+        known = others or self.jobs
+        if not known:
+            return
+        id, terms, payload = self.rng.choice(known)
+        if self.rng.random() < 0.3:
+            payload += b"!"
+        self.say([(id, terms, payload)], fresh=False)
+
+    def watch(self, ids: list[bytes]) -> None:
+        pending = dict.fromkeys(ids)
+        self.calls += len(pending)
+
+        def on_outcome(outcome: Outcome) -> None:
+            del pending[outcome.id]
+            self.calls -= 1
+            self._books.on_outcome(self, outcome)
+
+        self.speaker.watch(ids, on_outcome)
+        self.link.wake()
+        if self.rng.random() < 0.1:
+            self.after(self.rng.randrange(2_000 * MS), lambda: self._unwatch(pending, on_outcome))
+
+    def cancel(self) -> None:
+        if not self.jobs:
+            return
+        ids = [id for id, _, _ in self.rng.sample(self.jobs, min(len(self.jobs), self.rng.randrange(1, 4)))]
+        self.agenda.note(self.name, "cancels", *ids)
+        self._books.on_cancelling(ids)
+        self._ask(lambda on_answer: self.speaker.cancel(ids, "no longer wanted", on_answer))
+
+    def ask(self) -> None:
+        """How is the broker, or one job?"""
+        if self.jobs and self.rng.random() < 0.8:
+            id = self.rng.choice(self.jobs)[0]
+            self._ask(lambda on_answer: self.speaker.inspect(id, on_answer))
+        else:
+            self._ask(self.speaker.status)
+
+    def act(self, others: list[NewJob]) -> None:
+        """One thing that producers do."""
+        dice = self.rng.random()
+        if dice < 0.62:
+            self.submit(self.rng.choice((1, 1, 2, 5, 12)))
+        elif dice < 0.72:
+            self.again(others if self.rng.random() < 0.5 else [])
+        elif dice < 0.88:
+            self.cancel()
+        else:
+            self.ask()
+
+    # -- answers ----------------------------------------------------------------------------------
+
+    def _unwatch(self, pending: dict[bytes, None], on_outcome: Callable[[Outcome], None]) -> None:
+        self.calls -= len(pending)
+        self.speaker.unwatch(list(pending), on_outcome)
+        self.link.wake()
+
+    def _ask(self, ask: Callable[[Callable[[Answer], None]], int]) -> None:
+        self.calls += 1
+        ask(self._answered)
+        self.link.wake()
+
+    def _answered(self, answer: Answer) -> None:
+        self.calls -= 1
+
+    def _decided(self, jobs: list[NewJob], submission: Submission) -> None:
+        self.calls -= 1
+        self._books.on_decided(self, jobs, submission.verdicts)

@@ -1,0 +1,323 @@
+"""Workers: the real WorkerSession, with attempts that take virtual time and end as chance has it; and
+supervisors: the real SupervisorSession over processes that live and die.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Final, Protocol
+
+from taskq import limits
+from taskq.protocol.messages import (
+    Delivery,
+    Ending,
+    Failure,
+    Fault,
+    FromBroker,
+    Message,
+    ProgressItem,
+    Stop,
+    Terms,
+    Welcome,
+)
+from taskq.worker.session import Start, WorkerSession
+from taskq.worker.vouching import SupervisorSession
+from tests.simulation.agenda import MS, SECOND, Agenda
+from tests.simulation.process import House, Process, SimLink
+
+EXECUTORS: Final = {"add": "async", "mail": "async", "crunch": "thread"}
+QUEUES: Final = ("default", "slow")
+
+
+class Attempt:
+    """One delivery at a worker."""
+
+    def __init__(self, delivery: Delivery, terms: Terms, executor: str) -> None:
+        self.delivery = delivery
+        self.terms = terms
+        self.executor = executor
+        self.is_waiting = False
+        self.is_reported = False
+        self.is_told_to_stop = False
+
+
+class Observer(Protocol):
+    """Whoever keeps the books of what workers really did."""
+
+    def on_begun(self, worker: "SimWorker", attempt: Attempt) -> None: ...
+    def on_reported(self, worker: "SimWorker", attempt: Attempt, ending: str, outcome: object) -> None: ...
+    def on_died(self, worker: "SimWorker") -> None: ...
+
+
+class Temper:
+    """How attempts go: probabilities in per cent, times in ms."""
+
+    def __init__(self, rng: Random, *, kind: bool = False) -> None:
+        self.longest_ms = rng.choice((5, 50, 400, 2_000))
+        self.fails = 0 if kind else rng.choice((0, 10, 40))
+        self.overruns = 0 if kind else rng.choice((0, 3))
+
+
+class Lane:
+    """One executor's slots."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self.free = slots
+        self.waiting: deque[Attempt] = deque()
+
+
+class SimWorker(Process):
+    """One worker process. A Speaker, and what `worker/runner.py` does without a loop."""
+
+    def __init__(
+        self,
+        agenda: Agenda,
+        rng: Random,
+        name: str,
+        house: House,
+        observer: Observer,
+        *,
+        tasks: Sequence[str],
+        queues: Sequence[str],
+        slots: dict[str, int],
+        temper: Temper,
+    ) -> None:
+        super().__init__(agenda, rng, name)
+        self.session = rng.randbytes(16)
+        self.tasks = {task: EXECUTORS[task] for task in tasks}
+        self.queues = tuple(queues)
+        self.slots = slots
+        self.supervisor: SimSupervisor | None = None
+        self.attempts: dict[int, Attempt] = {}
+        self.temper = temper
+        self.is_leaving = False
+        self._observer = observer
+        self.speaker = WorkerSession(self.tasks, queues, slots)
+        self.lanes = {executor: Lane(count) for executor, count in slots.items()}
+        self.link = SimLink(self, house, session=self.session, role="worker", speaker=self)
+
+    def start(self) -> None:
+        self.agenda.note("worker", self.name, "is", self.session)
+        self.link.start()
+
+    def kill(self) -> None:
+        if self.is_alive:
+            super().kill()
+            self._observer.on_died(self)
+            if self.supervisor is not None:
+                self.supervisor.on_child_died(self)
+
+    def leave(self, grace_us: int) -> None:
+        """SIGTERM: drain, finish within the grace, hand back, go."""
+        if self.is_leaving or not self.is_alive:
+            return
+        self.is_leaving = True
+        self.agenda.note("leave", self.name)
+        self.speaker.drain()
+        for lane in self.lanes.values():
+            for attempt in list(lane.waiting):
+                lane.waiting.remove(attempt)
+                self._report(attempt, Failure(*_held(attempt), "returned"))
+        self.link.wake()
+        self.after(grace_us, self._hand_back)
+        self._go_when_idle()
+
+    # -- Speaker ----------------------------------------------------------------------------------
+
+    def on_welcome(self, welcome: Welcome) -> None:
+        self.speaker.on_welcome(welcome)
+
+    def on_message(self, message: FromBroker) -> None:
+        self.speaker.on_message(message)
+        for event in self.speaker.take_events():
+            if isinstance(event, Start):
+                self._take(event)
+            else:
+                self._stop(event)
+
+    def on_lost(self) -> None:
+        self.speaker.on_lost()
+
+    def outgoing(self) -> list[Message]:
+        return self.speaker.outgoing()
+
+    # -- attempts ---------------------------------------------------------------------------------
+
+    def _take(self, start: Start) -> None:
+        executor = self.tasks[start.terms.task]
+        attempt = Attempt(start.delivery, start.terms, executor)
+        self.attempts[start.delivery.lease] = attempt
+        if self.speaker.draining:
+            self._report(attempt, Failure(*_held(attempt), "returned"))
+            return
+        lane = self.lanes[executor]
+        if lane.free > 0:
+            lane.free -= 1
+            self._begin(attempt)
+        else:
+            attempt.is_waiting = True
+            lane.waiting.append(attempt)
+
+    def _begin(self, attempt: Attempt) -> None:
+        self._observer.on_begun(self, attempt)
+        temper, rng, terms = self.temper, self.rng, attempt.terms
+        run_us = rng.randrange(1, temper.longest_ms * MS)
+        if rng.random() * 100 < temper.overruns:
+            run_us += 10 * SECOND
+        if rng.random() < 0.05 and not attempt.is_reported:
+            self.speaker.progress(ProgressItem(*_held(attempt), 1, 2))
+            self.link.wake()
+        if terms.timeout_ms and run_us > terms.timeout_ms * MS:
+            if rng.random() < 0.3:
+                self.speaker.extend(*_held(attempt), run_us // MS + 1_000)
+                self.link.wake()
+            else:
+                fault = Fault("TimeoutError", "too long")
+                self.after(
+                    terms.timeout_ms * MS,
+                    lambda: self._end(attempt, Failure(*_held(attempt), "timed_out", fault)),
+                )
+                return
+        self.after(run_us, lambda: self._finish(attempt))
+
+    def _finish(self, attempt: Attempt) -> None:
+        """It came to its end, well or not."""
+        rng = self.rng
+        if rng.random() * 100 >= self.temper.fails:
+            self._end(attempt, None)
+            return
+        kind = rng.random()
+        fault = Fault("ValueError", "bad luck")
+        ending: Ending = "failed"
+        after_ms, final = -1, False
+        if kind < 0.2:
+            after_ms = rng.randrange(3_000)
+        elif kind < 0.4:
+            ending, after_ms = "snoozed", rng.randrange(2_000)
+        elif kind < 0.5:
+            ending, final = "discarded", True
+        elif kind < 0.55:
+            final = True
+        elif kind < 0.65:
+            ending = "returned"
+        self._end(attempt, Failure(*_held(attempt), ending, fault, final, after_ms))
+
+    def _stop(self, stop: Stop) -> None:
+        attempt = self.attempts.get(stop.lease)
+        if attempt is None or attempt.is_told_to_stop:
+            return
+        attempt.is_told_to_stop = True
+        cancelled = Failure(*_held(attempt), "cancelled", Fault("cancelled", stop.reason))
+        if attempt.is_waiting:
+            self.lanes[attempt.executor].waiting.remove(attempt)
+            self._report(attempt, cancelled)
+        elif attempt.executor == "thread":
+            # A thread cannot be stopped: its attempt is reported, its slot is not there for a while.
+            self._resize(attempt.executor, -1)
+            self._report(attempt, cancelled)
+        elif self.rng.random() < 0.8:  # the others swallow it, and end as they would have
+            self.after(self.rng.randrange(2 * MS), lambda: self._end(attempt, cancelled))
+
+    def _hand_back(self) -> None:
+        for attempt in list(self.attempts.values()):
+            attempt.is_told_to_stop = True
+            self._report(attempt, Failure(*_held(attempt), "returned"))
+
+    def _end(self, attempt: Attempt, failure: Failure | None) -> None:
+        if attempt.is_reported:
+            if attempt.executor == "thread":
+                self._resize(attempt.executor, +1)
+                self._release(attempt.executor)
+            return
+        self._report(attempt, failure)
+        self._release(attempt.executor)
+
+    def _report(self, attempt: Attempt, failure: Failure | None) -> None:
+        attempt.is_reported = True
+        del self.attempts[attempt.delivery.lease]
+        if failure is None:
+            result = result_of(attempt.delivery.id, attempt.delivery.lease)
+            self._observer.on_reported(self, attempt, "succeeded", result)
+            self.speaker.succeed(*_held(attempt), result)
+        else:
+            self._observer.on_reported(self, attempt, failure.ending, failure)
+            self.speaker.fail(failure)
+        self.link.wake()
+
+    def _release(self, executor: str) -> None:
+        lane = self.lanes[executor]
+        lane.free += 1
+        if lane.waiting:
+            lane.free -= 1
+            attempt = lane.waiting.popleft()
+            attempt.is_waiting = False
+            self._begin(attempt)
+
+    def _resize(self, executor: str, change: int) -> None:
+        lane = self.lanes[executor]
+        lane.slots += change
+        self.speaker.resize(executor, lane.slots)
+        self.link.wake()
+
+    def _go_when_idle(self) -> None:
+        if not self.speaker.idle:
+            self.after(50 * MS, self._go_when_idle)
+            return
+        self.link.close()
+        self.after(5 * MS, self.kill)
+
+
+class SimSupervisor(Process):
+    """Runs no jobs: starts children, vouches for them, says when they ended."""
+
+    def __init__(self, agenda: Agenda, rng: Random, name: str, house: House) -> None:
+        super().__init__(agenda, rng, name)
+        self.session = rng.randbytes(16)
+        self.children: list[SimWorker] = []
+        self.speaker = SupervisorSession()
+        self.link = SimLink(self, house, session=self.session, role="supervisor", speaker=self.speaker)
+
+    def start(self) -> None:
+        self.link.start()
+        self._vouch()
+
+    def adopt(self, worker: SimWorker) -> None:
+        worker.supervisor = self
+        self.children.append(worker)
+        self.speaker.started(worker.session)
+        self.link.wake()
+
+    def kill(self) -> None:
+        """Children never outlive it: they see their line to it close, and end."""
+        if not self.is_alive:
+            return
+        super().kill()
+        for child in list(self.children):
+            self.agenda.after(self.rng.randrange(50 * MS), child.kill)
+
+    def on_child_died(self, worker: SimWorker) -> None:
+        """SIGCHLD, some moments later."""
+        self.after(self.rng.randrange(1, 5 * MS), lambda: self._bury(worker))
+
+    def _bury(self, worker: SimWorker) -> None:
+        self.children.remove(worker)
+        self.speaker.exited(worker.session, 0 if worker.is_leaving else -9, "killed")
+        self.link.wake()
+
+    def _vouch(self) -> None:
+        self.speaker.vouch()
+        self.link.wake()
+        self.after(limits.VOUCH_EVERY_MS * MS, self._vouch)
+
+
+def result_of(job_id: bytes, lease: int) -> bytes:
+    """What an attempt returns: it tells who made it."""
+    return job_id[-4:] + lease.to_bytes(8, "big")
+
+
+def _held(attempt: Attempt) -> tuple[bytes, int]:
+    return attempt.delivery.id, attempt.delivery.lease
+
+
+MakeWorker = Callable[[], SimWorker]
