@@ -5,6 +5,7 @@ Workers append `start` and `end` lines (benchmarks.tasks.note), the benchmark ap
     submitted ID            before the broker was asked
     confirmed ID            after it said yes
     told ID PID ATTEMPT NS  what the broker pushed as the job's result: which run it was
+    failed ID               the outcome that it pushed was none of a run
     kept ID PID ATTEMPT NS  what it answers at the end, to somebody else
     killed NS               the moment at which a broker was killed
     start|end ID ATTEMPT PID NS
@@ -54,6 +55,7 @@ class Seen:
     submitted: set[str] = field(default_factory=set)
     confirmed: set[str] = field(default_factory=set)
     told: dict[str, set[Run]] = field(default_factory=lambda: defaultdict(set))
+    failed: set[str] = field(default_factory=set)
     kept: dict[str, set[Run]] = field(default_factory=lambda: defaultdict(set))
     kills_ns: list[int] = field(default_factory=list)
     runs: dict[str, list[Stretch]] = field(default_factory=lambda: defaultdict(list))
@@ -63,7 +65,8 @@ class Seen:
 class Findings:
     submitted: int
     confirmed: int
-    lost: list[str]  # confirmed, and no outcome is kept or was ever told
+    lost: list[str]  # confirmed, and at the end there is no outcome
+    failed: list[str]  # no task here fails
     twice: list[str]  # two different outcomes were told or kept
     never_run: list[str]  # an outcome without any run of the job
     running_at_kills: int  # pairs of a job and a kill
@@ -84,11 +87,14 @@ def read(paths: Iterable[Path]) -> Seen:
 def judge(seen: Seen) -> Findings:
     """What the broker promised against what was seen."""
     outcomes = {id: seen.told.get(id, set()) | seen.kept.get(id, set()) for id in (*seen.told, *seen.kept)}
-    again = [_ran_again(runs, kill) for kill in seen.kills_ns for runs in seen.runs.values() if _ran(runs, kill)]
+    again = [
+        _ran_again(runs, kill) for kill in seen.kills_ns for runs in seen.runs.values() if _ran(runs, kill)
+    ]
     return Findings(
         submitted=len(seen.submitted),
         confirmed=len(seen.confirmed),
         lost=sorted(id for id in seen.confirmed if not seen.kept.get(id)),
+        failed=sorted(seen.failed),
         twice=sorted(id for id, runs in outcomes.items() if len(runs) > 1),
         never_run=sorted(id for id in outcomes if id not in seen.runs),
         running_at_kills=len(again),
@@ -111,6 +117,8 @@ def _take(seen: Seen, line: str) -> None:
             seen.submitted.add(id)
         case "confirmed", [id]:
             seen.confirmed.add(id)
+        case "failed", [id]:
+            seen.failed.add(id)
         case "told" | "kept", [id, pid, attempt, began_ns]:
             outcomes = seen.told if word == "told" else seen.kept
             outcomes[id].add((int(pid), int(attempt), int(began_ns)))
@@ -124,4 +132,3 @@ def _take(seen: Seen, line: str) -> None:
             runs[at] = Stretch(runs[at].pid, runs[at].attempt, runs[at].began_ns, int(at_ns))
         case _:
             raise ValueError(f"not a line of evidence: {line!r}")
-

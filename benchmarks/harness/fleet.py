@@ -42,9 +42,7 @@ class Fleet:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # Last started, first ended: workers say goodbye to a broker that is still there.
-        for process in reversed(self._started):
-            process.end()
+        self.end_all()
         self._temp.cleanup()
 
     async def start_broker(self, name: str = "broker", *, journal: str = "", url: str = "") -> "Broker":
@@ -72,6 +70,13 @@ class Fleet:
         worker = Worker(self.folder, name, words, env or {})
         self._started.append(worker)
         return worker
+
+    def end_all(self) -> None:
+        """End every process, and keep the folder until the block is left."""
+        # Last started, first ended: workers say goodbye to a broker that is still there.
+        for process in reversed(self._started):
+            process.end()
+        self._started.clear()
 
 
 class Process:

@@ -185,10 +185,10 @@ class ClientSession:
         for id in ids:
             present = self._watchers.get(id)
             if isinstance(present, list):
-                present.remove(on_outcome)
-                if len(present) > 1:
-                    continue
-                self._watchers[id] = present[0]
+                if on_outcome in present:
+                    present.remove(on_outcome)
+                if len(present) == 1:
+                    self._watchers[id] = present[0]
             elif present == on_outcome:
                 del self._watchers[id]
                 if id in self._to_watch:

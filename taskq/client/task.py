@@ -138,15 +138,15 @@ def declare(
     app: "TaskQ", fn: Callable[..., Any], name: str | None, executor: str | None, options: TaskOptions
 ) -> Task[..., Any]:
     """The task that a decorated function becomes. ConfigError when it cannot be one."""
-    if not callable(fn) or isinstance(fn, Task):
+    if not callable(fn) or isinstance(fn, Task) or not hasattr(fn, "__qualname__"):
         raise TypeError(f"@task decorates a function, not {fn!r}")
     if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
         raise ConfigError(f"{fn.__qualname__} is a generator, whose values nobody would get; return a list")
     is_async = inspect.iscoroutinefunction(fn)
     fitting: ExecutorName = "async" if is_async else "thread"
     if executor not in (None, fitting):
-        kind = "async def" if is_async else "plain def"
-        raise ConfigError(f"{fn.__qualname__} is a {kind}: its executor is {fitting!r}, not {executor!r}")
+        kind = "an async def" if is_async else "a plain def"
+        raise ConfigError(f"{fn.__qualname__} is {kind}: its executor is {fitting!r}, not {executor!r}")
     kind_of_task = AsyncTask if is_async else PlainTask
     checked = checked_name("the name of the task", default_name(fn) if name is None else name)
     return kind_of_task(app, fn, name=checked, options=options, executor=fitting)

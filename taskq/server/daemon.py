@@ -19,7 +19,7 @@ from random import Random
 from taskq import __version__, limits
 from taskq.core.broker import Broker, Event
 from taskq.core.effects import Batch, Close, Effect
-from taskq.errors import ConfigError, JournalFailed, JournalFull
+from taskq.errors import ConfigError, JournalError, JournalFailed, JournalFull
 from taskq.journal.base import open_journal
 from taskq.protocol.messages import Goodbye, Hello, Message
 from taskq.server.clock import read_clocks
@@ -99,6 +99,7 @@ class Daemon:
         self._exit_code = 0
         self._is_ready = False
         self._is_last_batch = False
+        self._is_full = False  # the newest append found no room, and is tried again
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -116,8 +117,7 @@ class Daemon:
         servers: list[asyncio.Server] = []
         try:
             await self._recover()
-            for sock in sockets:
-                servers.append(await self._loop.create_server(self._make_peer, sock=sock))
+            servers += [await self._loop.create_server(self._make_peer, sock=sock) for sock in sockets]
             if self._settings.unix is not None:
                 servers.append(await self._listen_unix(self._settings.unix))
             http = await self._start_http()
@@ -364,7 +364,8 @@ class Daemon:
         """Append batch after batch; ends when the broker stops and nothing is left, or on failure."""
         engine = self._engine
         while True:
-            batch = engine.next_batch()
+            # After a broken decision nothing more is written: its records may be half of a change.
+            batch = engine.next_batch() if not self._exit_code else None
             if batch is None:
                 if self._is_last_batch:
                     return
@@ -374,6 +375,10 @@ class Daemon:
             self._uncommitted_bytes = 0
             try:
                 await self._append(batch)
+                self._commits += 1
+                self._speak(engine.on_committed())
+                if self._inbox or self._due_at_ms:
+                    self._schedule_turn()
                 before = engine.trim_before()
                 if before is not None:
                     await self._journal.trim(before)
@@ -381,17 +386,16 @@ class Daemon:
                 # Whether it was written is not known, and trying again could hide that it was not.
                 self._fail(f"the journal failed: {error}")
                 return
-            self._commits += 1
-            self._speak(engine.on_committed())
-            if self._inbox or self._due_at_ms:
-                self._schedule_turn()
 
     async def _append(self, batch: Batch) -> None:
         """Append; a full disk is waited for: nothing was written, and nothing was promised."""
         while True:
             try:
-                return await self._journal.append(batch.seq, batch.blob, batch.durability)
+                await self._journal.append(batch.seq, batch.blob, batch.durability)
+                self._is_full = False
+                return
             except JournalFull as error:
+                self._is_full = True
                 self._engine.broker.intake.closed_because = "the broker's disk is full"
                 log.error("%s; nothing is confirmed until there is room", error)
                 if self._stopping.is_set():
@@ -414,7 +418,7 @@ class Daemon:
                 return
             free = self._journal.free_bytes()
             intake = self._engine.broker.intake
-            is_low = free is not None and free < limits.DISK_RESERVE_BYTES
+            is_low = self._is_full or (free is not None and free < limits.DISK_RESERVE_BYTES)
             if is_low != bool(intake.closed_because):
                 text = f"the broker's disk is nearly full: {(free or 0) >> 20} MiB are left"
                 intake.closed_because = text if is_low else ""

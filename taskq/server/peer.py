@@ -11,7 +11,7 @@ from taskq import limits
 from taskq.core.broker import Event
 from taskq.core.effects import Blocked, Connected, Heard, Lost, Received, Unblocked
 from taskq.protocol.connection import BrokerSide, ProtocolError
-from taskq.protocol.frames import encode
+from taskq.protocol.frames import FrameTooLong, encode
 from taskq.protocol.messages import Goodbye, Hello, Message, Pong, Refusal, ToBroker, Unsupported
 from taskq.protocol.tokens import TokenTable
 
@@ -42,6 +42,7 @@ class PeerProtocol(asyncio.Protocol):
         )
         self._transport: asyncio.Transport | None = None
         self._hello_timer: asyncio.TimerHandle | None = None
+        self._abort_timer: asyncio.TimerHandle | None = None
         self.is_welcome = False
         self._is_blocked = False
 
@@ -77,7 +78,7 @@ class PeerProtocol(asyncio.Protocol):
         self._handle(cast(Sequence[ToBroker], messages), len(data))
         replies = self._side.take_replies()
         if replies:
-            self._transport.write(replies)
+            self._write(replies)
 
     def eof_received(self) -> None:
         try:
@@ -87,8 +88,9 @@ class PeerProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        if self._hello_timer is not None:
-            self._hello_timer.cancel()
+        for timer in (self._hello_timer, self._abort_timer):
+            if timer is not None:
+                timer.cancel()
         self._house.leave(self)
         if self.is_welcome:
             self._house.post([Lost(self.number)], 0, self)
@@ -107,10 +109,18 @@ class PeerProtocol(asyncio.Protocol):
 
     def say(self, messages: list[Message]) -> None:
         """Write these; nothing happens when the connection is gone."""
+        try:
+            self._write(encode(*messages))
+        except FrameTooLong as error:
+            # Our own mistake, but no other peer's: the rest of this turn must still be said.
+            log.error("%s: %s; closing", self.name, error.text)
+            self.part(Goodbye("too_large", error.text))
+
+    def _write(self, data: bytes) -> None:
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        transport.write(encode(*messages))
+        transport.write(data)
         if self._is_blocked and transport.get_write_buffer_size() > limits.PEER_BUFFER_BYTES_HARD:
             log.warning(
                 "%s does not read: %d bytes wait for it; closing",
@@ -184,6 +194,9 @@ class PeerProtocol(asyncio.Protocol):
         # A peer that does not read would keep a closing transport for ever.
         if self._is_blocked:
             self._transport.abort()
+        elif self._abort_timer is None:
+            loop = asyncio.get_running_loop()
+            self._abort_timer = loop.call_later(limits.CLOSE_TIMEOUT_MS / 1000, self.abort)
 
 
 def _set_options(sock: socket.socket | None) -> None:

@@ -1,4 +1,4 @@
-"""SIGKILL of workers, brokers and supervisors: nothing confirmed is lost, nothing runs twice for no reason."""
+"""SIGKILL of workers, brokers and supervisors: nothing is lost, nothing runs twice for no reason."""
 
 import asyncio
 import os

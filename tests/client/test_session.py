@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from taskq import limits
 from taskq.client.session import Answer, ClientSession, NewJob, Submission
@@ -249,6 +251,51 @@ def test_no_jobs_are_decided_at_once() -> None:
     assert session.outgoing() == []
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.sampled_from(["submit", "group", "send", "confirm", "confirm last", "hold", "cut"])))
+def test_whatever_happens_each_job_is_decided_once_under_one_number(steps: list[str]) -> None:
+    session = ClientSession()
+    decided = Decisions()
+    submitted: list[Submission] = []
+    numbered: dict[int, bytes] = {}  # what a broker has heard, by number
+    unanswered: list[Submit] = []
+    made = 0
+
+    def confirm(submit: Submit, verdicts: list[Verdict]) -> None:
+        session.on_message(Confirm(submit.first, len(submit.jobs), verdicts))
+
+    def send() -> None:
+        for submit in said(session, Submit):
+            unanswered.append(submit)
+            for seq, job in enumerate(submit.jobs, start=submit.first):
+                assert numbered.setdefault(seq, job.id) == job.id
+
+    for step in [*steps, "cut", "send"]:
+        match step:
+            case "submit" | "group":
+                count = 1 if step == "submit" else 3
+                submitted.append(session.submit(jobs(*range(made, made + count)), decided))
+                made += count
+            case "send":
+                send()
+            case "confirm" if unanswered:
+                confirm(unanswered.pop(0), [])
+            case "confirm last" if unanswered:
+                confirm(unanswered.pop(), [])
+            case "hold" if unanswered:
+                submit = unanswered.pop(0)
+                confirm(submit, [Verdict(submit.first, "held")])
+            case "cut":
+                session.on_lost()
+                unanswered.clear()
+                session.on_welcome(Welcome(1, 0))
+    for submit in unanswered:
+        confirm(submit, [])
+    assert numbered == {seq: an_id(seq) for seq in range(made)}
+    assert sorted(each.first for each in decided) == [each.first for each in submitted]
+    assert session.room == limits.UNCONFIRMED_JOBS_MAX
+
+
 # -- watching -----------------------------------------------------------------------------------
 
 
@@ -293,6 +340,23 @@ def test_only_the_last_to_leave_unwatches() -> None:
     assert said(session, Unwatch) == [Unwatch([an_id(1)])]
     session.on_message(Outcomes([outcome(1)]))
     assert first == second == []
+
+
+def test_who_has_heard_already_may_leave_while_others_wait() -> None:
+    session = welcomed()
+    heard: list[str] = []
+
+    def gone(_: Outcome) -> None:
+        heard.append("gone")
+
+    session.watch([an_id(1)], gone)
+    session.on_message(Outcomes([outcome(1)]))
+    for name in "ab":
+        session.watch([an_id(1)], lambda _, name=name: heard.append(name))  # type: ignore[misc]  # as above
+    session.unwatch([an_id(1)], gone)
+    session.unwatch([an_id(2)], gone)
+    session.on_message(Outcomes([outcome(1)]))
+    assert heard == ["gone", "a", "b"]
 
 
 def test_a_watch_taken_back_in_the_same_turn_is_never_said() -> None:

@@ -94,7 +94,7 @@ def test_what_cannot_be_a_task() -> None:
             q.task(wrong)
     with pytest.raises(TypeError, match="decorates a function"):
         q.task(5)  # type: ignore[call-overload]  # the point
-    with pytest.raises(ConfigError, match="is a async def: its executor is 'async', not 'thread'"):
+    with pytest.raises(ConfigError, match="is an async def: its executor is 'async', not 'thread'"):
         q.task(executor="thread")(fine)
     with pytest.raises(ConfigError, match="the name of the task: '' is no name"):
         q.task(name="")(fine)

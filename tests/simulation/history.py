@@ -4,16 +4,15 @@ and compares. It looks into the broker's books only where it says so.
 
 from collections.abc import Callable
 
-from taskq import limits
 from taskq.client.session import NewJob
-from taskq.core import records as r
 from taskq.core.effects import Batch
-from taskq.core.job import RUNNING, SCHEDULED
+from taskq.core.job import RUNNING
 from taskq.protocol.messages import (
     FSYNC,
     MEMORY,
     Ack,
     Acked,
+    Announce,
     Command,
     Confirm,
     Deliver,
@@ -31,7 +30,7 @@ from taskq.protocol.messages import (
     Terms,
     Verdict,
 )
-from tests.simulation.agenda import MS, SECOND, Agenda, Violation
+from tests.simulation.agenda import MS, Agenda, Violation
 from tests.simulation.audit import Audit
 from tests.simulation.books import Books
 from tests.simulation.custody import Custody
@@ -72,7 +71,7 @@ class History:
         self._odd: dict[int, str] = {}  # leases that were answered by `stale` or `duplicate`
         self._not_before: dict[bytes, tuple[int, int]] = {}  # id -> lease that ended, us
         self._exited: dict[bytes, None] = {}
-        self._capacity: dict[int, dict[str, int]] = {}
+        self._executors: dict[int, dict[str, str]] = {}  # connection -> task -> executor
 
     # -- what producers do ------------------------------------------------------------------------
 
@@ -146,7 +145,7 @@ class History:
         self.custody.on_crashed(lambda lease: lease in self.audit.recorded)
         self.books.on_crashed()
         self._not_before = {}
-        self._capacity = {}
+        self._executors = {}
 
     def _lose(self, asked: Asked) -> None:
         """It was promised to nobody that this job survives."""
@@ -178,24 +177,31 @@ class History:
         self._agenda.note("-", number, hello.name)
         self.custody.on_lost(hello, number)
 
-    def on_heard(self, hello: Hello, number: int, command: Command) -> None:
+    def on_heard(self, host: BrokerHost, hello: Hello, number: int, command: Command) -> None:
         self.custody.on_heard(number, command)
         match command:
+            case Announce():
+                self._agenda.note("<", number, "Announce", command.slots)
+                self._executors[number] = command.tasks
+                self.books.on_announced(number, command)
             case Submit():
                 self._agenda.note("<", number, "Submit", command.first, len(command.jobs))
             case Ack() | Nack():
                 self._agenda.note("<", number, type(command).__name__, command.seq, _leases(command))
                 self._reports.setdefault(hello.session, {})[command.seq] = command
+                self.books.on_reported(number, [item.lease for item in command.items])
+                if isinstance(command, Nack):
+                    self._expect_backoffs(host, hello, command)
             case Exited():
                 self._exited.update(dict.fromkeys(child.session for child in command.children))
             case _:
                 self._agenda.note("<", number, type(command).__name__)
 
-    def expect_backoffs(self, host: BrokerHost, hello: Hello, command: Command) -> None:
-        """A worker asks for a time of its own; looks into the books for whether it may."""
-        if not isinstance(command, Nack) or hello.session in self._exited:
+    def _expect_backoffs(self, host: BrokerHost, hello: Hello, nack: Nack) -> None:
+        """A worker asks for a time of its own; looks into the broker's books for whether it may."""
+        if hello.session in self._exited:
             return
-        for failure in command.items:
+        for failure in nack.items:
             job = host.broker.state.jobs.get(failure.id)
             if job is None or job.state is not RUNNING or job.lease != failure.lease:
                 continue
@@ -250,7 +256,7 @@ class History:
         if terms.durability != MEMORY and id not in self.audit.lives:
             raise Violation("I4", f"job {id.hex()} was delivered, and the journal does not hold it")
         life = self.audit.lives.get(id)
-        if asked.receipts and (life is None or life.end is not None):
+        if asked.receipts and (self.repeated[id] == 1 if life is None else life.end is not None):
             raise Violation("I7", f"job {id.hex()} was delivered after its cancelling was confirmed")
         is_sure = self._wall_is_steady or host.starts == 1
         if is_sure and us < asked.first_us + terms.delay_ms * MS:
@@ -261,7 +267,7 @@ class History:
         if lease > ended and us < not_before_us - 2 * MS:
             raise Violation("I7", f"job {id.hex()} was delivered before the time that its worker asked for")
         self.custody.give(hello, number, delivery, terms)
-        self.books.on_delivered(host, hello, number, lease)
+        self.books.on_delivered(hello, number, lease, self._executors[number][terms.task])
 
     def _acked(self, host: BrokerHost, session: bytes, acked: Acked) -> None:
         for odd in acked.items:
@@ -300,9 +306,9 @@ class History:
         if asked.told not in ("", outcome.state) and self.repeated[id] == 1:
             raise Violation("I3", f"job {id.hex()} was {asked.told}, and is now {outcome.state}")
         asked.told = outcome.state
-        self._is_plausible(asked, outcome)
+        self._is_plausible(host, asked, outcome)
 
-    def _is_plausible(self, asked: Asked, outcome: Outcome) -> None:
+    def _is_plausible(self, host: BrokerHost, asked: Asked, outcome: Outcome) -> None:
         """It can have happened."""
         name = outcome.id.hex()
         match outcome.state:
@@ -315,7 +321,8 @@ class History:
             case "expired":
                 waited_ms = (self._agenda.us - asked.first_us) // MS + 1
                 # A broker that restarts has only the wall clock to go by.
-                wait_ms = asked.terms.expires_ms if self._wall_is_steady else 1
+                is_sure = self._wall_is_steady or host.starts == 1
+                wait_ms = asked.terms.expires_ms if is_sure else 1
                 if not asked.terms.expires_ms or waited_ms < wait_ms:
                     raise Violation("I7", f"job {name} expired after {waited_ms} ms, not {wait_ms}")
             case _:
@@ -335,6 +342,3 @@ class History:
 
 def _leases(command: Ack | Nack) -> str:
     return ",".join(str(item.lease) for item in command.items)
-
-
-__all__ = ["SCHEDULED", "SECOND", "Asked", "History", "limits", "r"]

@@ -3,7 +3,7 @@ supervisors: the real SupervisorSession over processes that live and die.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Final, Protocol
 
@@ -44,6 +44,7 @@ class Attempt:
 class Observer(Protocol):
     """Whoever keeps the books of what workers really did."""
 
+    def on_arrived(self, lease: int) -> None: ...
     def on_begun(self, worker: "SimWorker", attempt: Attempt) -> None: ...
     def on_reported(self, worker: "SimWorker", attempt: Attempt, ending: str, outcome: object) -> None: ...
     def on_died(self, worker: "SimWorker") -> None: ...
@@ -145,6 +146,7 @@ class SimWorker(Process):
     # -- attempts ---------------------------------------------------------------------------------
 
     def _take(self, start: Start) -> None:
+        self._observer.on_arrived(start.delivery.lease)
         executor = self.tasks[start.terms.task]
         attempt = Attempt(start.delivery, start.terms, executor)
         self.attempts[start.delivery.lease] = attempt
@@ -319,5 +321,3 @@ def result_of(job_id: bytes, lease: int) -> bytes:
 def _held(attempt: Attempt) -> tuple[bytes, int]:
     return attempt.delivery.id, attempt.delivery.lease
 
-
-MakeWorker = Callable[[], SimWorker]

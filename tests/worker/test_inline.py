@@ -90,7 +90,7 @@ async def test_a_thread_vouches_for_it_while_a_task_blocks_its_loop() -> None:
         @q.task(name="block")
         async def block() -> str:
             began.set()
-            let.wait(30)  # noqa: ASYNC251  # blocking the loop is what this is about
+            let.wait(30)  # blocking the loop is what this is about
             return "free"
 
         async def work() -> None:

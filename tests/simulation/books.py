@@ -1,0 +1,171 @@
+"""Looks into the broker's own books: what it would find after a crash, who idles, what leaks."""
+
+from collections.abc import Callable
+
+from msgspec.structs import asdict
+
+from taskq.core.effects import Batch
+from taskq.core.job import READY, SCHEDULED, Job
+from taskq.core.ledger import fold
+from taskq.core.state import Kept, State
+from taskq.core.workers import Worker
+from taskq.protocol.messages import Announce, Hello
+from tests.simulation.agenda import Agenda, Violation
+from tests.simulation.audit import Audit
+from tests.simulation.host import BrokerHost
+
+Portrait = dict[str, object]
+
+
+class Books:
+    """Samples are drawn by the seed: a fold of the whole journal at each commit would take too long."""
+
+    def __init__(self, agenda: Agenda, audit: Audit, sample: Callable[[], bool]) -> None:
+        self._agenda = agenda
+        self._audit = audit
+        self._sample = sample
+        self._photo: tuple[int, Portrait] = (0, {})
+        self._capacity: dict[int, dict[str, int]] = {}
+        self._out: dict[int, dict[int, str]] = {}  # connection -> lease -> executor
+
+    # -- the journal ------------------------------------------------------------------------------
+
+    def on_crashed(self) -> None:
+        self._photo = (0, {})
+        self._capacity = {}
+        self._out = {}
+
+    def on_cut(self, host: BrokerHost, batch: Batch) -> None:
+        """What is in memory now is what a fold must give once this batch is written."""
+        if self._sample():
+            self._photo = (batch.seq, portrait(host.broker.state))
+
+    def on_written(self, host: BrokerHost, batch: Batch) -> None:
+        self._compare(host)
+
+    def on_trimmed(self, host: BrokerHost) -> None:
+        self._compare(host)
+
+    def _compare(self, host: BrokerHost) -> None:
+        seq, lived = self._photo
+        if seq != host.disk.last_seq:
+            return
+        compare(lived, portrait(fold(sorted(host.disk.batches.items()))))
+
+    # -- workers ----------------------------------------------------------------------------------
+
+    def on_announced(self, number: int, announce: Announce) -> None:
+        """Capacity as announced; a smaller one counts when the broker has surely seen it, so never here."""
+        most = self._capacity.setdefault(number, {})
+        for executor, slots in announce.slots.items():
+            most[executor] = max(most.get(executor, 0), slots)
+
+    def on_reported(self, number: int, leases: list[int]) -> None:
+        for lease in leases:
+            self._out.get(number, {}).pop(lease, None)
+
+    def on_delivered(self, hello: Hello, number: int, lease: int, executor: str) -> None:
+        out = self._out.setdefault(number, {})
+        out[lease] = executor
+        given = sum(1 for other in out.values() if other == executor)
+        if given > self._capacity[number][executor]:
+            raise Violation("I11", f"{hello.name} was given {given} for {executor}: {self._capacity[number]}")
+
+    def on_turn(self, host: BrokerHost) -> None:
+        if self._sample():
+            self.nobody_idles(host)
+
+    def nobody_idles(self, host: BrokerHost) -> None:
+        """No worker with room stands beside a job that it could run."""
+        held_back = {job.id: None for job in host.broker._held_back}
+        waiting = {
+            (job.terms.queue, job.terms.task): job.id
+            for job in host.broker.state.jobs.values()
+            if job.state is READY and job.id not in held_back
+        }
+        for worker in host.broker.roster.workers.values():
+            _is_counted(worker)
+            if not worker.is_open:
+                continue
+            for task, slots in worker.by_task.items():
+                for queue in worker.queues:
+                    if slots.running < slots.capacity and (queue, task) in waiting:
+                        id = waiting[queue, task]
+                        raise Violation("V4", f"{worker.name} idles, and {id.hex()} waits for {task}")
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    def at_rest(self, host: BrokerHost) -> None:
+        """Everything has ended: nothing may be left of it but what is kept on purpose."""
+        broker = host.broker
+        compare(portrait(broker.state), portrait(fold(sorted(host.disk.batches.items()))))
+        leaks = {
+            "watched jobs": len(broker.watchers),
+            "messages held back": sum(map(len, host.engine._held.values())),
+            "jobs in lanes": sum(len(lane) for lane in broker.queues.lanes.values()),
+            "jobs held back": len(broker._held_back),
+            "unfinished": sum(broker.state.unfinished.values()),
+        }
+        for worker in broker.roster.workers.values():
+            _is_counted(worker)
+            leaks[f"leases of {worker.name}"] = len(worker.held) + len(worker.unreported)
+            leaks[f"notes of {worker.name}"] = len(worker.progress) + len(worker.extended)
+        for what, count in leaks.items():
+            if count:
+                raise Violation("I11", f"{count} {what} are left over")
+
+    def timers_at_rest(self, host: BrokerHost) -> None:
+        """Long after everything: one silence timer a connection, and retention's."""
+        count, peers = len(host.broker.timers), len(host.broker.peers)
+        if count > peers + 1:
+            raise Violation("I11", f"{count} timers are left over for {peers} connections")
+
+
+def _is_counted(worker: Worker) -> None:
+    """Its slots are taken by what it holds, and by nothing else."""
+    for executor, slots in worker.slots.items():
+        held = sum(1 for job in worker.held.values() if worker.by_task.get(job.terms.task) is slots)
+        if slots.running != held:
+            raise Violation("I11", f"{worker.name}: {slots.running} slots of {executor} taken, {held} held")
+
+
+def portrait(state: State) -> Portrait:
+    """What a crash must not change. Jobs in memory only are not part of it; and that a time has come
+    is not recorded, so waiting for it and waiting for a worker look the same."""
+    return {
+        "jobs": {id: _job(job) for id, job in sorted(state.jobs.items()) if job.seq},
+        "outcomes": {id: _kept(kept) for id, kept in sorted(state.outcomes.items()) if kept.seq},
+        "live_bytes": state.live_bytes,
+        "dead": {queue: count for queue, count in sorted(state.dead.items()) if count},
+        "sessions": {name: session.floor for name, session in sorted(state.sessions.items()) if session.seq},
+    }
+
+
+def _job(job: Job) -> tuple[object, ...]:
+    fields = asdict(job)
+    del fields["turn"]
+    if fields["state"] in (READY, SCHEDULED):
+        fields["state"] = "waiting"
+    return tuple(fields.values())
+
+
+def _kept(kept: Kept) -> tuple[object, ...]:
+    item = asdict(kept.item)
+    del item["terms"]
+    return (*item.values(), kept.terms, kept.seq)
+
+
+def compare(lived: Portrait, folded: Portrait) -> None:
+    """Raises when what was lived and what is read back differ, naming the first difference."""
+    for part, there in lived.items():
+        read = folded[part]
+        if there == read:
+            continue
+        if not isinstance(there, dict) or not isinstance(read, dict):
+            raise Violation("I12", f"{part}: lived {there}, read back {read}")
+        for key in [*there, *read]:
+            if there.get(key) == read.get(key):
+                continue
+            if part == "sessions" and there.get(key, 0) >= read.get(key, 0):
+                continue  # what was submitted for memory only raises the floor in memory only
+            raise Violation("I12", f"{part} {key!r}: lived {there.get(key)}, read back {read.get(key)}")
