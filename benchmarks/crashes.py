@@ -177,8 +177,8 @@ def _fill(report: Report, findings: Findings, in_journal: int, starts: Sequence[
     report.add("  run again although their worker lived", "fsync", "%", [again], bound=RUN_AGAIN_PERCENT)
     report.add("started again, from the start of the process", "fsync", "ms", [s * 1000 for s in starts])
     report.notes.append(
-        f"{PRODUCERS} producers with {CALLERS} callers each, {WORKERS * PROCESSES} worker processes, tasks of "
-        f"{RUN_S[0] * 1000:g}-{RUN_S[1] * 1000:g} ms; killed {KILL_AFTER_S[0] * 1000:g}-"
+        f"{PRODUCERS} producers with {CALLERS} callers each, {WORKERS * PROCESSES} worker processes; tasks "
+        f"of {RUN_S[0] * 1000:g}-{RUN_S[1] * 1000:g} ms; killed {KILL_AFTER_S[0] * 1000:g}-"
         f"{KILL_AFTER_S[1] * 1000:g} ms after it served."
     )
     for what, ids in (("lost", findings.lost), ("twice", findings.twice), ("failed", findings.failed)):

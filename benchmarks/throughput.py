@@ -6,11 +6,12 @@
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from benchmarks.forwarder import Forwarder
+from benchmarks.harness.filling import CALLS_IN_FLIGHT, PER_CALL, together
 from benchmarks.harness.fleet import Broker, Fleet, Worker
 from benchmarks.harness.proc import CpuMeter
 from benchmarks.harness.program import Options, run, say
@@ -19,9 +20,7 @@ from benchmarks.harness.spread import ratios
 from benchmarks.tasks import declare
 from taskq import Task, TaskQ
 
-PER_CALL: Final = 500
-# A producer that does not stand still while a call is confirmed, and a worker whose 2,000 slots stay full.
-CALLS_IN_FLIGHT: Final = 8
+# Never empty while a producer keeps its calls under way.
 SLOTS: Final = 2_000
 CONCURRENT: Final = 64
 FORWARDED_PER_FRAME: Final = 100
@@ -69,7 +68,7 @@ async def submit_many_and_wait(app: TaskQ, task: Task[[], None], jobs: int) -> N
             sent = await app.submit_many([task.call() for _ in range(PER_CALL)])
             await app.gather(*sent)
 
-    await _together(caller, CALLS_IN_FLIGHT)
+    await together(caller, CALLS_IN_FLIGHT)
 
 
 async def submit_many_and_forget(app: TaskQ, task: Task[[], None], jobs: int) -> None:
@@ -81,7 +80,7 @@ async def submit_many_and_forget(app: TaskQ, task: Task[[], None], jobs: int) ->
         for _ in batches:
             await app.submit_many([task.call() for _ in range(PER_CALL)])
 
-    await _together(caller, CALLS_IN_FLIGHT)
+    await together(caller, CALLS_IN_FLIGHT)
     while (await app.status()).counts["succeeded_total"] < before + jobs:
         await asyncio.sleep(0.005)
 
@@ -95,7 +94,7 @@ async def submit_one_by_one(app: TaskQ, task: Task[[], None], jobs: int) -> None
             job = await task.submit()
             await job.result()
 
-    await _together(caller, CONCURRENT)
+    await together(caller, CONCURRENT)
 
 
 KINDS: Final = (
@@ -166,12 +165,6 @@ def _add(report: Report, kind: Kind, measured: Measured) -> None:
     for name in ("producer", "broker", "journal", "worker"):
         bound = kind.on_broker_cpu if name == "broker" else None
         report.add(f"  {name} CPU", kind.durability, "us/job", measured.cpu_us[name], bound=bound)
-
-
-async def _together(caller: Callable[[], Coroutine[None, None, None]], count: int) -> None:
-    async with asyncio.TaskGroup() as group:
-        for _ in range(count):
-            group.create_task(caller())
 
 
 def main() -> None:

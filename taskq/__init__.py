@@ -14,7 +14,7 @@ assert await job.result() == 5
 
 from taskq.client.app import TaskQ
 from taskq.client.context import Context, current
-from taskq.client.job import Job, JobInfo
+from taskq.client.job import Job, JobInfo, Progress
 from taskq.client.retry import RetryPolicy
 from taskq.client.sync import SyncJob
 from taskq.client.task import Call, Task
@@ -39,6 +39,7 @@ from taskq.errors import (
     ResultGone,
     Retry,
     Snooze,
+    SubmitErrors,
     TaskqError,
     TooLarge,
     Unauthorized,
@@ -67,12 +68,14 @@ __all__ = [
     "JobInfo",
     "JobTimedOut",
     "NotFound",
+    "Progress",
     "QueueFull",
     "Refused",
     "ResultGone",
     "Retry",
     "RetryPolicy",
     "Snooze",
+    "SubmitErrors",
     "SyncJob",
     "Task",
     "TaskQ",

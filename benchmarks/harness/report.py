@@ -10,7 +10,7 @@ from benchmarks.harness.machine import Machine, load, this_machine
 from benchmarks.harness.spread import Spread
 
 HEADS: Final = ("what", "durability", "median", "min", "max", "of the forwarder", "due", "goal", "holds")
-NUMBERS: Final = range(2, 8)
+LEFT: Final = 2  # columns of words
 
 Durability = Literal["fsync", "os", "memory", "-"]
 
@@ -123,22 +123,16 @@ class Report:
         return Report(**document)
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a table for a terminal: the first two columns to the left, numbers to the right."""
-    lines = [list(heads), *map(list, rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-    return [
-        "  ".join(
-            _aligned(cell, width, column)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = LEFT) -> list[str]:
+    """Lines of a table for a terminal: the first columns to the left, numbers to the right."""
+    lines = [heads, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(_aligned(line, widths, left)).rstrip() for line in lines]
 
 
-def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    rules = ["--:" if column in NUMBERS else "---" for column in range(len(heads))]
-    return [f"| {' | '.join(cells)} |" for cells in (heads, rules, *rows)]
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = LEFT) -> list[str]:
+    rules = ["---" if column < left else "--:" for column in range(len(heads))]
+    return [f"| {' | '.join(cells)} |" for cells in (heads, rules, *map(_nested, rows))]
 
 
 def number(value: float) -> str:
@@ -156,8 +150,17 @@ def _ratio(ratio: Spread | None) -> str:
     return f"{number(ratio.median)}x ({number(ratio.least)}-{number(ratio.most)})"
 
 
-def _aligned(cell: str, width: int, column: int) -> str:
-    return cell.rjust(width) if column in NUMBERS else cell.ljust(width)
+def _aligned(cells: Sequence[str], widths: Sequence[int], left: int) -> list[str]:
+    return [
+        cell.ljust(width) if column < left else cell.rjust(width)
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+
+
+def _nested(cells: Sequence[str]) -> list[str]:
+    """Markdown drops the spaces that say that a row belongs to the one above."""
+    first, *others = cells
+    return [f"- {first.strip()}" if first.startswith("  ") else first, *others]
 
 
 def _row(told: dict[str, Any]) -> Row:

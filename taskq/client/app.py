@@ -4,6 +4,7 @@ import asyncio
 import os
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import cached_property, lru_cache
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self, Unpack, overload
@@ -154,6 +155,48 @@ class TaskQ:
             group.accepted = [job for job in jobs if job._is_confirmed]
             raise group
         return jobs
+
+    # -- in this process ----------------------------------------------------------------------
+
+    async def run_worker(
+        self,
+        *,
+        concurrency: int = 100,
+        queues: Iterable[str] = (),
+        grace: Seconds = limits.GRACE_MS / 1000,
+        until: asyncio.Event | None = None,
+    ) -> None:
+        """Run this app's tasks here, on this event loop, until `until` is set or this is cancelled.
+
+        A thread vouches for this process to the broker, so that a task that blocks the loop keeps
+        its jobs. Raises Refused when the broker does not want this worker.
+        """
+        from taskq.embedded import house
+
+        seconds = millis_of("grace", grace) / 1000
+        await house.run_worker(self, concurrency=concurrency, queues=queues, grace=seconds, until=until)
+
+    @asynccontextmanager
+    async def embedded(
+        self, *, journal: str = "memory:", concurrency: int = 100, queues: Iterable[str] = ()
+    ) -> AsyncGenerator[Self, None]:
+        """A broker and a worker inside this process, for as long as the block runs.
+
+        It is the real broker, on a free port of 127.0.0.1; this app talks to it meanwhile. With
+        `journal="sqlite:PATH"` what is not done is still there the next time.
+        """
+        from taskq.embedded import house
+
+        usual = self._addresses
+        async with house.broker(journal) as url:
+            self._addresses = addresses_of(url)
+            try:
+                async with self, house.working(self, concurrency=concurrency, queues=queues):
+                    yield self
+            finally:
+                self._addresses = usual
+
+    # -- parts --------------------------------------------------------------------------------
 
     async def _submit(self, task: Task[..., R], payload: bytes) -> Job[R]:
         producer = self._producer()

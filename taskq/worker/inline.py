@@ -9,6 +9,7 @@ from threading import Thread
 
 from taskq.client.app import TaskQ
 from taskq.client.link import Link
+from taskq.errors import Refused
 from taskq.limits import GRACE_MS, VOUCH_EVERY_MS
 from taskq.worker.loading import definitions_of
 from taskq.worker.runner import Runner
@@ -44,7 +45,7 @@ async def run_worker(
         role="worker",
         speaker=runner,
         name=name,
-        token=q.token,
+        token=token,
         on_change=changed.set,
     )
     runner.attach(link.wake)
@@ -55,7 +56,7 @@ async def run_worker(
     try:
         await first_of(until_refused(link, changed), (until or asyncio.Event()).wait())
         await stop(runner, link, grace_ms=round(grace * 1_000), now=now)
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, Refused):
         now.set()
         await stop(runner, link, grace_ms=0, now=now)
         raise

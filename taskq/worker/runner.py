@@ -129,7 +129,7 @@ class Runner:
     def abandon(self) -> None:
         """Hand back even what does not stop. For a process that ends now: it may still be running."""
         for attempt in list(self._attempts.values()):
-            self._report(attempt, stop_failure(attempt, "returned"))
+            self._report(attempt, stop_failure(attempt, attempt.stopped or "returned"))
         self._deadlines.close()
 
     def close(self) -> None:

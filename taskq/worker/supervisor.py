@@ -27,6 +27,8 @@ logger = logging.getLogger("taskq.worker")
 
 # What a child may take, after its grace, to hand back, say goodbye and end, before it is killed.
 EXIT_MARGIN_MS: Final = HAND_BACK_MS + 1_000
+# A broker that starts together with its workers is there by then; another one people should hear of.
+SAY_SO_AFTER_MS: Final = 2_000
 EXIT_INTERRUPTED: Final = 130
 _READ_BYTES: Final = 64 * 1024
 
@@ -95,7 +97,7 @@ class _Child:
         self._socket.close()
 
     def _send(self, line: bytes) -> None:
-        # A few hundred bytes in all: they fit into the socket's buffer or the child is gone.
+        # Some kB at most: they fit into the socket's buffer, or the child is gone.
         with contextlib.suppress(OSError):
             self._socket.send(line)
 
@@ -119,6 +121,7 @@ class _Supervisor:
         self._module = child_module
         self._session = SupervisorSession()
         self._link: Link | None = None
+        self._changed = asyncio.Event()
         self._refused: asyncio.Task[None] | None = None
         self._children: dict[int, _Child] = {}
         self._restarts: dict[int, asyncio.TimerHandle] = {}
@@ -140,6 +143,7 @@ class _Supervisor:
             await self._ended.wait()
         finally:
             self._loop.remove_signal_handler(signal.SIGCHLD)
+            self._cancel_restarts()
             for child in self._children.values():
                 child.kill()
                 child.close()
@@ -187,7 +191,6 @@ class _Supervisor:
 
     def _connect(self, urls: list[str], token: str | None) -> None:
         """The child has imported the app and knows the broker; only now do we."""
-        changed = asyncio.Event()
         self._link = Link(
             urls,
             session=os.urandom(16),
@@ -195,14 +198,27 @@ class _Supervisor:
             speaker=self._session,
             name=self._settings.name,
             token=token,
-            on_change=changed.set,
+            on_change=self._on_change,
         )
         self._link.start()
-        self._refused = self._loop.create_task(self._until_refused(self._link, changed), name="taskq refusal")
+        self._refused = self._loop.create_task(self._until_refused(self._link), name="taskq refusal")
+        self._loop.call_later(SAY_SO_AFTER_MS / 1_000, self._say_if_alone, self._link)
 
-    async def _until_refused(self, link: Link, changed: asyncio.Event) -> None:
+    def _say_if_alone(self, link: Link) -> None:
+        if not link.connected:
+            logger.warning("no connection to the broker yet, still trying: %s", link.trouble)
+
+    def _on_change(self) -> None:
+        self._changed.set()
+        assert self._link is not None
+        if self._link.connected:
+            logger.info("connected to the broker, with %d worker processes", len(self._children))
+        elif self._error is None:
+            logger.warning("lost the broker, trying again: %s", self._link.trouble)
+
+    async def _until_refused(self, link: Link) -> None:
         try:
-            await until_refused(link, changed)
+            await until_refused(link, self._changed)
         except Refused as error:
             self._fail(error)
 
@@ -244,9 +260,7 @@ class _Supervisor:
 
     def _on_stop_signal(self) -> None:
         self._signals += 1
-        for restart in self._restarts.values():
-            restart.cancel()
-        self._restarts = {}
+        self._cancel_restarts()
         if not self._children:
             self._ended.set()
         elif self._signals == 1:
@@ -263,6 +277,11 @@ class _Supervisor:
         for child in self._children.values():
             child.order(order)
         self._loop.call_later(patience_ms / 1_000, self._kill_all)
+
+    def _cancel_restarts(self) -> None:
+        for restart in self._restarts.values():
+            restart.cancel()
+        self._restarts = {}
 
     def _kill_all(self) -> None:
         for child in self._children.values():

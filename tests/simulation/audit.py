@@ -89,7 +89,9 @@ class Audit:
             old = self.lives.get(spec.id)
             if old is not None:
                 if old.end is None or old.is_kept:
-                    raise Violation("I9", f"job {spec.id.hex()} was submitted over what is there ({old.state})")
+                    raise Violation(
+                        "I9", f"job {spec.id.hex()} was submitted over what is there ({old.state})"
+                    )
                 if self._repeated.get(spec.id, 1) < 2:
                     raise Violation("I9", f"job {spec.id.hex()} was submitted once and is there twice")
             self.lives[spec.id] = Life(record, record.terms[spec.terms])
@@ -141,7 +143,9 @@ class Audit:
                 raise Violation("I5", f"job {job_id.hex()}: lease {lease} was counted as a failure twice")
             life.failed_under.append(lease)
         if failures < life.failures or not life.crashes <= crashes <= life.crashes + 1:
-            raise Violation("I5", f"job {job_id.hex()}: {life.failures}, {life.crashes} -> {failures}, {crashes}")
+            raise Violation(
+                "I5", f"job {job_id.hex()}: {life.failures}, {life.crashes} -> {failures}, {crashes}"
+            )
         life.failures, life.crashes = failures, crashes
 
 

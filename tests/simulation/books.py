@@ -77,11 +77,10 @@ class Books:
 
     def nobody_idles(self, host: BrokerHost) -> None:
         """No worker with room stands beside a job that it could run."""
-        held_back = {job.id: None for job in host.broker._held_back}
         waiting = {
             (job.terms.queue, job.terms.task): job.id
             for job in host.broker.state.jobs.values()
-            if job.state is READY and job.id not in held_back
+            if job.state is READY and job.id not in host.broker.queues._aside
         }
         for worker in host.broker.roster.workers.values():
             _is_counted(worker)
@@ -103,7 +102,7 @@ class Books:
             "watched jobs": len(broker.watchers),
             "messages held back": sum(map(len, host.engine._held.values())),
             "jobs in lanes": sum(len(lane) for lane in broker.queues.lanes.values()),
-            "jobs held back": len(broker._held_back),
+            "jobs put aside": broker.queues.aside,
             "unfinished": sum(broker.state.unfinished.values()),
         }
         for worker in broker.roster.workers.values():

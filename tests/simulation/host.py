@@ -68,6 +68,8 @@ class BrokerHost:
         # What the next appends will find: None is a healthy disk.
         self.trouble: list[JournalError] = []
         self.slow_commits = 0
+        # Die at the next commit: right before the journal has it, or right after.
+        self.doom = ""
         self._rng = rng
         self._witness = witness
         self._slack_bytes = slack_bytes
@@ -84,6 +86,8 @@ class BrokerHost:
 
     def start(self) -> None:
         """As the daemon: read the journal, fold it, own it, begin."""
+        if self.is_up:
+            return
         self.starts += 1
         self.journal = MemoryJournal(self.disk, fail=self._fail)
         broker = Broker(Random(self._rng.random()), compact_slack_bytes=self._slack_bytes)
@@ -105,6 +109,7 @@ class BrokerHost:
         """Everything in memory is gone; with `power` also what was written without fsync."""
         if not self.is_up:
             return
+        self.doom = ""
         self.agenda.note("broker crashes", "power" if power else "")
         self.is_up = False
         if power:
@@ -115,6 +120,8 @@ class BrokerHost:
             learns_us = None if power and self._rng.random() < 0.2 else self._rng.randrange(1, 20 * MS)
             peer.wire.cut(None, learns_us)
         self._witness.on_crashed(self, power=power)
+        down_us = self._rng.choice((5 * MS, 200 * MS, 1_500 * MS))
+        self.agenda.after(self._rng.randrange(down_us), self.start)
 
     # -- connections ------------------------------------------------------------------------------
 
@@ -273,6 +280,9 @@ class BrokerHost:
         return self._rng.randrange(100, 5 * MS)
 
     def _write(self, batch: Batch) -> None:
+        if self.doom == "before":
+            self.crash()
+            return
         try:
             _now(self.journal.append(batch.seq, batch.blob, batch.durability))
         except JournalFull:
@@ -281,9 +291,11 @@ class BrokerHost:
             return
         except JournalFailed:
             self.crash()  # crash-only: the daemon exits, and whoever supervises it starts it again
-            self.agenda.after(self._rng.randrange(200 * MS), self.start)
             return
         self._witness.on_written(self, batch)
+        if self.doom == "after":
+            self.crash()
+            return
         # A crash may come between the commit and our hearing of it.
         self._later(self._commit_us() // 4, lambda: self._on_committed(batch))
 
@@ -326,5 +338,3 @@ def _all(items: AsyncIterator[T]) -> Iterable[T]:
 
 async def _next(items: AsyncIterator[T]) -> T:
     return await anext(items)
-
-

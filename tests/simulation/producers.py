@@ -11,7 +11,7 @@ from tests.simulation.process import House, Process, SimLink
 from tests.simulation.workers import EXECUTORS, QUEUES
 
 
-class Books(Protocol):
+class Diary(Protocol):
     """Whoever keeps the books of what producers asked for and were told."""
 
     def on_submitted(self, producer: "Producer", first: int, jobs: list[NewJob], *, fresh: bool) -> None: ...
@@ -69,14 +69,14 @@ class Producer(Process):
     """One producing process."""
 
     def __init__(
-        self, agenda: Agenda, rng: Random, name: str, house: House, books: Books, taste: Taste
+        self, agenda: Agenda, rng: Random, name: str, house: House, diary: Diary, taste: Taste
     ) -> None:
         super().__init__(agenda, rng, name)
         self.session = rng.randbytes(16)
         self.calls = 0  # that have not ended
         self.jobs: list[NewJob] = []
         self.speaker = ClientSession()
-        self._books = books
+        self._diary = diary
         self._taste = taste
         self._next_seq = 0
         self.link = SimLink(self, house, session=self.session, role="producer", speaker=self.speaker)
@@ -104,7 +104,7 @@ class Producer(Process):
         """Submit these, known or not."""
         self.calls += 1
         self.agenda.note(self.name, "submits", len(jobs), "new" if fresh else "again", jobs[0][0])
-        self._books.on_submitted(self, self._next_seq, jobs, fresh=fresh)
+        self._diary.on_submitted(self, self._next_seq, jobs, fresh=fresh)
         self._next_seq += len(jobs)
         self.speaker.submit(jobs, lambda submission: self._decided(jobs, submission))
         self.link.wake()
@@ -126,7 +126,7 @@ class Producer(Process):
         def on_outcome(outcome: Outcome) -> None:
             del pending[outcome.id]
             self.calls -= 1
-            self._books.on_outcome(self, outcome)
+            self._diary.on_outcome(self, outcome)
 
         self.speaker.watch(ids, on_outcome)
         self.link.wake()
@@ -138,7 +138,7 @@ class Producer(Process):
             return
         ids = [id for id, _, _ in self.rng.sample(self.jobs, min(len(self.jobs), self.rng.randrange(1, 4)))]
         self.agenda.note(self.name, "cancels", *ids)
-        self._books.on_cancelling(ids)
+        self._diary.on_cancelling(ids)
         self._ask(lambda on_answer: self.speaker.cancel(ids, "no longer wanted", on_answer))
 
     def ask(self) -> None:
@@ -178,4 +178,4 @@ class Producer(Process):
 
     def _decided(self, jobs: list[NewJob], submission: Submission) -> None:
         self.calls -= 1
-        self._books.on_decided(self, jobs, submission.verdicts)
+        self._diary.on_decided(self, jobs, submission.verdicts)

@@ -3,7 +3,7 @@ supervisors: the real SupervisorSession over processes that live and die.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final, Protocol
 
@@ -54,9 +54,16 @@ class Temper:
     """How attempts go: probabilities in per cent, times in ms."""
 
     def __init__(self, rng: Random, *, kind: bool = False) -> None:
+        self.shortest_ms = 0
         self.longest_ms = rng.choice((5, 50, 400, 2_000))
         self.fails = 0 if kind else rng.choice((0, 10, 40))
         self.overruns = 0 if kind else rng.choice((0, 3))
+
+    def steady(self, ms: int) -> None:
+        """From now on every attempt succeeds after exactly so long."""
+        self.shortest_ms = ms
+        self.longest_ms = ms
+        self.fails = self.overruns = 0
 
 
 class Lane:
@@ -93,6 +100,7 @@ class SimWorker(Process):
         self.attempts: dict[int, Attempt] = {}
         self.temper = temper
         self.is_leaving = False
+        self.when_dead: Callable[[], None] = lambda: None
         self._observer = observer
         self.speaker = WorkerSession(self.tasks, queues, slots)
         self.lanes = {executor: Lane(count) for executor, count in slots.items()}
@@ -105,6 +113,7 @@ class SimWorker(Process):
     def kill(self) -> None:
         if self.is_alive:
             super().kill()
+            self.when_dead()
             self._observer.on_died(self)
             if self.supervisor is not None:
                 self.supervisor.on_child_died(self)
@@ -164,7 +173,7 @@ class SimWorker(Process):
     def _begin(self, attempt: Attempt) -> None:
         self._observer.on_begun(self, attempt)
         temper, rng, terms = self.temper, self.rng, attempt.terms
-        run_us = rng.randrange(1, temper.longest_ms * MS)
+        run_us = rng.randrange(temper.shortest_ms * MS, temper.longest_ms * MS + 1)
         if rng.random() * 100 < temper.overruns:
             run_us += 10 * SECOND
         if rng.random() < 0.05 and not attempt.is_reported:
@@ -320,4 +329,3 @@ def result_of(job_id: bytes, lease: int) -> bytes:
 
 def _held(attempt: Attempt) -> tuple[bytes, int]:
     return attempt.delivery.id, attempt.delivery.lease
-

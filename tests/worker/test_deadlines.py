@@ -1,6 +1,7 @@
 """One timer for many timeouts. The clock is the test's."""
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 
@@ -25,7 +26,7 @@ class Clock(asyncio.SelectorEventLoop):
 
 
 @pytest.fixture
-def clock():  # type: ignore[no-untyped-def]
+def clock() -> Iterator[Clock]:
     loop = Clock()
     yield loop
     loop.close()

@@ -116,7 +116,7 @@ def test_what_is_reported_is_held_until_the_broker_has_recorded_it() -> None:
     session.outgoing()
     fail(session, 2)
     session.outgoing()
-    assert not session.idle
+    assert len(session.held) == 2
     session.on_message(Acked(1))
     assert session.held == [Held(job_id(2), 2)]
     session.on_message(Acked(2))

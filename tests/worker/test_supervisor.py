@@ -226,6 +226,22 @@ async def test_no_child_outlives_a_killed_supervisor_not_even_a_blocked_one(worl
     os.close(release)
 
 
+async def test_an_app_that_breaks_later_is_tried_again_until_it_can_be_imported(world: World) -> None:
+    process = await world.start()
+    peer = await world.broker.a_worker()
+    pid = await world.pid(peer)
+    (world.folder / "app.py").write_text("import nothere\n")
+    os.kill(pid, signal.SIGKILL)
+    assert process.stderr is not None
+    line = await asyncio.wait_for(process.stderr.readline(), PATIENCE)
+    assert b"No module named 'nothere'" in line
+    (world.folder / "app.py").write_text(APP)
+    successors = await world.broker.until(
+        lambda: [each for each in world.broker.workers() if each is not peer]
+    )
+    assert await world.run(successors[0], "add", 1, 1) == 2
+
+
 # -- stopping ---------------------------------------------------------------------------------------
 
 

@@ -49,7 +49,7 @@ class Peer(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by type
         self._broker.connections.append(self)
-        transport.write(self._side.greeting())
+        self._transport.write(self._side.greeting())
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -146,15 +146,15 @@ class TinyBroker:
 
     async def a_worker(self, count: int = 1) -> Peer:
         """The newest worker, once there are `count` of them."""
-        return (await self.until(lambda: len(self.workers()) >= count and self.workers()))[-1]  # type: ignore[index]
+        await self.until(lambda: len(self.workers()) >= count)
+        return self.workers()[-1]
 
     def said(self, kind: type[T]) -> list[T]:
         return [message for peer in self.peers for message in peer.heard if isinstance(message, kind)]
 
     def reports(self) -> dict[int, Success | Failure]:
-        return {
-            item.lease: item for kind in (Ack, Nack) for message in self.said(kind) for item in message.items
-        }
+        reports: list[Ack | Nack] = [*self.said(Ack), *self.said(Nack)]
+        return {item.lease: item for report in reports for item in report.items}
 
     def exits(self) -> dict[bytes, tuple[int, str]]:
         return {

@@ -1,0 +1,145 @@
+"""What goes wrong: each fault strikes one thing at one moment, drawn from the seed."""
+
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+from taskq.errors import JournalFailed, JournalFull
+from tests.simulation.agenda import MS, SECOND
+from tests.simulation.workers import SimWorker
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+HOUR_MS: Final = 3_600_000
+
+
+class Faults:
+    """Strikes a world. Which kinds there are is drawn once, so that runs differ in character."""
+
+    def __init__(self, world: "World", rng: Random, *, wall: bool, power: bool) -> None:
+        self._world = world
+        self._rng = rng
+        kinds: list[tuple[Callable[[], None], int]] = [
+            (self._cut, 8),
+            (self._crash_broker, 4),
+            (self._doom_broker, 4),
+            (self._journal_trouble, 2),
+            (self._slow_disk, 1),
+            (self._kill_worker, 5),
+            (self._freeze_worker, 3),
+            (self._freeze_tree, 1),
+            (self._kill_tree, 1),
+            (self._freeze_supervisor, 1),
+            (self._partition, 2),
+            (self._stall, 2),
+            (self._leave, 2),
+            (self._kill_producer, 1),
+        ]
+        if wall:
+            kinds.append((self._jump_wall, 4))
+        if power:
+            kinds.append((self._cut_power, 4))
+        chosen = rng.sample(kinds, rng.randrange(1, len(kinds) + 1))
+        self._kinds = [kind for kind, _ in chosen]
+        self._weights = [weight for _, weight in chosen]
+
+    def strike(self) -> None:
+        self._rng.choices(self._kinds, self._weights)[0]()
+
+    # -- connections ------------------------------------------------------------------------------
+
+    def _cut(self) -> None:
+        peers = list(self._world.host.peers.values())
+        if peers:
+            self._rng.choice(peers).wire.cut(self._learns(), self._learns())
+
+    def _partition(self) -> None:
+        """Nobody reaches the broker for a while."""
+        host = self._world.host
+        host.is_reachable = False
+        for peer in list(host.peers.values()):
+            peer.wire.cut(self._learns(), self._learns())
+
+        def heal() -> None:
+            host.is_reachable = True
+
+        self._world.agenda.after(self._rng.randrange(3 * SECOND), heal)
+
+    def _stall(self) -> None:
+        numbers = list(self._world.host.peers)
+        if numbers:
+            self._world.host.stall(self._rng.choice(numbers), self._rng.randrange(100 * MS, 12 * SECOND))
+
+    def _learns(self) -> int | None:
+        return self._rng.choice((None, self._rng.randrange(5 * MS), self._rng.randrange(20 * MS), 2 * SECOND))
+
+    # -- the broker -------------------------------------------------------------------------------
+
+    def _crash_broker(self) -> None:
+        self._world.host.crash()
+
+    def _cut_power(self) -> None:
+        self._world.host.crash(power=True)
+
+    def _doom_broker(self) -> None:
+        self._world.host.doom = self._rng.choice(("before", "after"))
+
+    def _journal_trouble(self) -> None:
+        is_full = self._rng.random() < 0.6
+        self._world.host.trouble.append(JournalFull("full") if is_full else JournalFailed("failed"))
+
+    def _slow_disk(self) -> None:
+        self._world.host.slow_commits = self._rng.randrange(1, 5)
+
+    def _jump_wall(self) -> None:
+        self._world.agenda.jump_wall(self._rng.choice((-1, 1)) * self._rng.choice((HOUR_MS, 23 * HOUR_MS)))
+        self._world.agenda.note("wall clock set", self._world.agenda.wall_offset_ms)
+        self._world.history.custody.wall_may_mislead = True
+
+    # -- processes --------------------------------------------------------------------------------
+
+    def _worker(self) -> SimWorker | None:
+        alive = [worker for worker in self._world.workers if worker.is_alive]
+        return self._rng.choice(alive) if alive else None
+
+    def _kill_worker(self) -> None:
+        worker = self._worker()
+        if worker is not None:
+            worker.kill()
+
+    def _freeze_worker(self) -> None:
+        """SIGSTOP to one process, or a task that never yields; a supervisor goes on vouching."""
+        worker = self._worker()
+        if worker is not None:
+            worker.freeze(self._rng.randrange(100 * MS, self._rng.choice((2, 14)) * SECOND))
+
+    def _freeze_tree(self) -> None:
+        """The machine is suspended."""
+        alive = [supervisor for supervisor in self._world.supervisors if supervisor.is_alive]
+        if alive:
+            supervisor = self._rng.choice(alive)
+            us = self._rng.randrange(SECOND, 14 * SECOND)
+            for process in (supervisor, *supervisor.children):
+                process.freeze(us)
+
+    def _kill_tree(self) -> None:
+        alive = [supervisor for supervisor in self._world.supervisors if supervisor.is_alive]
+        if alive:
+            self._rng.choice(alive).kill()
+
+    def _freeze_supervisor(self) -> None:
+        alive = [supervisor for supervisor in self._world.supervisors if supervisor.is_alive]
+        if alive:
+            self._rng.choice(alive).freeze(self._rng.randrange(500 * MS, 12 * SECOND))
+
+    def _leave(self) -> None:
+        worker = self._worker()
+        if worker is not None:
+            worker.leave(self._rng.randrange(3 * SECOND))
+
+    def _kill_producer(self) -> None:
+        alive = [producer for producer in self._world.producers if producer.is_alive]
+        if alive:
+            self._rng.choice(alive).kill()
+            self._world.add_producer()

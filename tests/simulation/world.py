@@ -1,0 +1,280 @@
+"""A whole taskq in one thread of virtual time: the real core, engine and sessions; all else simulated.
+
+`World(seed).run()` raises Violation at the first broken promise, and returns the digest of its trace.
+"""
+
+from collections.abc import Callable
+from random import Random
+from typing import Final
+
+from msgspec import Struct
+
+from taskq import limits
+from taskq.client.session import NewJob
+from taskq.core.job import RUNNING
+from taskq.protocol.messages import Terms
+from tests.simulation.agenda import MS, SECOND, Agenda, Violation
+from tests.simulation.faults import Faults
+from tests.simulation.history import History
+from tests.simulation.host import BrokerHost
+from tests.simulation.producers import Producer, Taste
+from tests.simulation.workers import EXECUTORS, QUEUES, SimSupervisor, SimWorker, Temper
+
+# After all is healed: the longest freeze, silence, backoffs and retries together are shorter.
+REST_BOUND_US: Final = 240 * SECOND
+# How soon a dead worker's jobs are free at the latest: two beats of silence, and a moment.
+_DETECTION_US: Final = (limits.BEAT_MS * limits.SILENT_BEATS + 1_500) * MS
+_PROBE_MS: Final = 2_000
+
+
+class Plan(Struct):
+    """The shape of one run."""
+
+    seconds: int
+    producers: int
+    supervisors: int
+    children: int
+    lone_workers: int
+    actions: int
+    faults: int
+    wall: bool
+    power: bool
+    slack_bytes: int
+
+    @staticmethod
+    def draw(rng: Random) -> "Plan":
+        return Plan(
+            seconds=rng.choice((2, 5, 10)),
+            producers=rng.randrange(1, 4),
+            supervisors=rng.randrange(0, 3),
+            children=rng.randrange(1, 3),
+            lone_workers=rng.randrange(0, 3),
+            actions=rng.randrange(5, 40),
+            faults=0 if rng.random() < 0.05 else rng.randrange(1, 12),
+            wall=rng.random() < 0.15,
+            power=rng.random() < 0.15,
+            slack_bytes=rng.choice((0, 500, 3_000, 1_000_000)),
+        )
+
+
+class World:
+    """Everything there is, and its clock."""
+
+    def __init__(
+        self, seed: int, *, plan: Plan | None = None, tell: Callable[[str], None] | None = None
+    ) -> None:
+        self.seed = seed
+        self.rng = self._random("world")
+        self.plan = plan or Plan.draw(self.rng)
+        self.agenda = Agenda(self._random("agenda"), tell=tell)
+        sampling = self._random("sampling")
+        self.history = History(
+            self.agenda, wall_is_steady=not self.plan.wall, sample=lambda: sampling.random() < 0.07
+        )
+        self.host = BrokerHost(
+            self.agenda, self._random("host"), self.history, slack_bytes=self.plan.slack_bytes
+        )
+        self.taste = Taste(self._random("taste"))
+        self.temper = Temper(self._random("temper"))
+        self.producers: list[Producer] = []
+        self.workers: list[SimWorker] = []
+        self.supervisors: list[SimSupervisor] = []
+        self._names = 0
+        self._is_healed = False
+
+    def run(self) -> int:
+        """The whole story: busy and faulty, then healed, then at rest."""
+        self.agenda.note("plan", self.plan)
+        self.populate()
+        self.make_trouble()
+        self.agenda.run_until(self.plan.seconds * SECOND)
+        self.heal()
+        self.rest()
+        self.probe()
+        return self.agenda.digest
+
+    # -- who is there -----------------------------------------------------------------------------
+
+    def populate(self) -> None:
+        self.host.start()
+        for _ in range(self.plan.supervisors):
+            supervisor = self.add_supervisor()
+            for _ in range(self.plan.children):
+                self.add_worker(supervisor)
+        for _ in range(self.plan.lone_workers):
+            self.add_worker()
+        for _ in range(self.plan.producers):
+            self.add_producer()
+
+    def add_supervisor(self) -> SimSupervisor:
+        name = self._name("supervisor")
+        supervisor = SimSupervisor(self.agenda, self._random(name), name, self.host)
+        self.supervisors.append(supervisor)
+        self.agenda.after(self.rng.randrange(100 * MS), supervisor.start)
+        return supervisor
+
+    def add_worker(self, supervisor: SimSupervisor | None = None, *, able: bool = False) -> SimWorker:
+        """A worker; an able one runs all tasks of all queues."""
+        name = self._name("worker")
+        rng = self._random(name)
+        tasks, queues = tuple(EXECUTORS), QUEUES
+        if not able and rng.random() < 0.4:
+            tasks = tuple(sorted(rng.sample(tasks, rng.randrange(1, len(tasks)))))
+        if not able and rng.random() < 0.3:
+            queues = (rng.choice(queues),)
+        slots = {"async": rng.randrange(1, 5), "thread": rng.randrange(1, 3)}
+        worker = SimWorker(
+            self.agenda,
+            rng,
+            name,
+            self.host,
+            self.history,
+            tasks=tasks,
+            queues=queues,
+            slots=slots,
+            temper=self.temper,
+        )
+        self.workers.append(worker)
+        worker.when_dead = lambda: self._replace(worker)
+        if supervisor is not None:
+            supervisor.adopt(worker)
+        self.agenda.after(rng.randrange(100 * MS), worker.start)
+        return worker
+
+    def add_producer(self) -> Producer:
+        name = self._name("producer")
+        producer = Producer(self.agenda, self._random(name), name, self.host, self.history, self.taste)
+        self.producers.append(producer)
+        self.agenda.after(self.rng.randrange(20 * MS), producer.start)
+        return producer
+
+    # -- busy and faulty --------------------------------------------------------------------------
+
+    def make_trouble(self) -> None:
+        span_us = self.plan.seconds * SECOND
+        for _ in range(self.plan.actions):
+            self.agenda.at(self.rng.randrange(span_us), self._act)
+        faults = Faults(self, self._random("faults"), wall=self.plan.wall, power=self.plan.power)
+        for _ in range(self.plan.faults):
+            self.agenda.at(self.rng.randrange(50 * MS, span_us), faults.strike)
+
+    def _act(self) -> None:
+        alive = [producer for producer in self.producers if producer.is_alive]
+        if not alive:
+            return
+        producer = self.rng.choice(alive)
+        others: list[NewJob] = self.rng.choice(self.producers).jobs
+        producer.do(lambda: producer.act(others))
+
+    def _replace(self, worker: SimWorker) -> None:
+        leases = list(self.history.custody.open_leases(worker.session))
+        self.agenda.after(_DETECTION_US, lambda: self._is_detected(worker, leases))
+        if self._is_healed:
+            return
+        supervisor = worker.supervisor
+        if supervisor is None or supervisor.is_alive:
+            self.agenda.after(self.rng.randrange(SECOND), lambda: self._successor(supervisor))
+
+    def _successor(self, supervisor: SimSupervisor | None) -> None:
+        if supervisor is None or supervisor.is_alive:
+            self.add_worker(supervisor)
+
+    def _is_detected(self, worker: SimWorker, leases: list[tuple[bytes, int]]) -> None:
+        """What a dead worker held is free within the detection bound, if the broker was there to see."""
+        if not self.host.is_up or self.agenda.us - self.host.started_us < _DETECTION_US:
+            self.agenda.after(_DETECTION_US, lambda: self._is_detected(worker, leases))
+            return
+        for id, lease in leases:
+            job = self.host.broker.state.jobs.get(id)
+            if job is not None and job.state is RUNNING and job.lease == lease:
+                raise Violation("V2", f"job {id.hex()} is still held by {worker.name}, which is dead")
+
+    # -- healed -----------------------------------------------------------------------------------
+
+    def heal(self) -> None:
+        """From here on nothing new goes wrong; what was broken may take its time to be noticed."""
+        self.agenda.note("healed")
+        self._is_healed = True
+        self.host.is_reachable = True
+        self.host.trouble = []
+        self.host.slow_commits = 0
+        self.host.doom = ""
+        if self.agenda.wall_offset_ms < 0:
+            self.agenda.jump_wall(-self.agenda.wall_offset_ms)
+        self.add_worker(able=True)
+
+    def rest(self) -> None:
+        """Every call has ended, and every job has an outcome, within the bound."""
+        deadline_us = self.agenda.us + REST_BOUND_US
+        while not self._is_at_rest():
+            if self.agenda.us > deadline_us:
+                self._explain()
+            self.agenda.run_until(self.agenda.us + SECOND // 4)
+        self.agenda.run_until(self.agenda.us + SECOND)
+        for id, asked in self.history.asked.items():
+            if asked.is_confirmed and not self.history.audit.state_of(id):
+                raise Violation("I1", f"job {id.hex()} was confirmed, and has no outcome")
+        self.history.books.nobody_idles(self.host)
+        self.history.books.at_rest(self.host)
+
+    def _is_at_rest(self) -> bool:
+        if (
+            not self.host.is_up
+            or self.host.broker.state.jobs
+            or self.host.broker.ledger.newest > self.host.engine.committed
+        ):
+            return False
+        if any(process.is_frozen or process.is_leaving for process in self.workers if process.is_alive):
+            return False
+        if any(producer.calls for producer in self.producers if producer.is_alive):
+            return False
+        return all(worker.speaker.idle and worker.link.is_connected for worker in self._living())
+
+    def _explain(self) -> None:
+        """Who is not at rest?"""
+        jobs = self.host.broker.state.jobs if self.host.is_up else {}
+        for id, job in jobs.items():
+            raise Violation("V1", f"job {id.hex()} never ended: {job}")
+        for producer in self.producers:
+            if producer.is_alive and producer.calls:
+                raise Violation("V5", f"{producer.calls} calls of {producer.name} never ended")
+        for worker in self._living():
+            if not worker.speaker.idle:
+                raise Violation("V5", f"{worker.name} still holds {worker.speaker.held}")
+        raise Violation("V3", "the broker or a worker never came back")
+
+    # -- and is everything as it was? -------------------------------------------------------------
+
+    def probe(self) -> None:
+        """Every slot of every living worker can still be used, and nothing is left over afterwards."""
+        self.temper.steady(_PROBE_MS)
+        workers = self._living()
+        producer = self.add_producer()
+        count = sum(sum(worker.slots.values()) for worker in workers)
+        self.agenda.run_until(self.agenda.us + SECOND)
+        for task in EXECUTORS:
+            for queue in QUEUES:
+                producer.submit(count, terms=Terms(task=task, queue=queue, keep_ms=0))
+        self.agenda.run_until(self.agenda.us + SECOND)
+        for worker in workers:
+            for executor in dict.fromkeys(worker.tasks.values()):
+                lane = worker.lanes[executor]
+                if lane.free or lane.waiting:
+                    text = f"{worker.name} has {lane.free} free slots of {executor}, {len(lane.waiting)} jobs wait"
+                    raise Violation("V4", f"{text}, and there is work for all")
+        self.rest()
+        if self.rng.random() < 0.2:
+            self.agenda.run_until(self.agenda.us + 25 * SECOND)
+            self.history.books.timers_at_rest(self.host)
+
+    # -- parts ------------------------------------------------------------------------------------
+
+    def _living(self) -> list[SimWorker]:
+        return [worker for worker in self.workers if worker.is_alive]
+
+    def _name(self, kind: str) -> str:
+        self._names += 1
+        return f"{kind}-{self._names}"
+
+    def _random(self, name: str) -> Random:
+        return Random(f"{self.seed} {name}")
