@@ -12,12 +12,9 @@ job = await add.submit(2, 3)
 assert await job.result() == 5
 """
 
-from taskq.client.app import TaskQ
-from taskq.client.context import Context, current
-from taskq.client.job import Job, JobInfo, Progress
-from taskq.client.retry import RetryPolicy
-from taskq.client.sync import SyncJob
-from taskq.client.task import Call, Task
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from taskq.errors import (
     Busy,
     ConfigError,
@@ -45,6 +42,14 @@ from taskq.errors import (
     Unauthorized,
     VersionMismatch,
 )
+
+if TYPE_CHECKING:
+    from taskq.client.app import TaskQ
+    from taskq.client.context import Context, current
+    from taskq.client.job import Job, JobInfo, Progress
+    from taskq.client.retry import RetryPolicy
+    from taskq.client.sync import SyncJob
+    from taskq.client.task import Call, Task
 
 __version__ = "0.1.0"
 
@@ -86,3 +91,30 @@ __all__ = [
     "__version__",
     "current",
 ]
+
+# Where the names live that bring asyncio and the codecs with them. They are imported when they are
+# first asked for, so that `taskq --help` and whoever wants only the errors do not pay for them.
+_LAZY = {
+    "TaskQ": "taskq.client.app",
+    "Context": "taskq.client.context",
+    "current": "taskq.client.context",
+    "Job": "taskq.client.job",
+    "JobInfo": "taskq.client.job",
+    "Progress": "taskq.client.job",
+    "RetryPolicy": "taskq.client.retry",
+    "SyncJob": "taskq.client.sync",
+    "Call": "taskq.client.task",
+    "Task": "taskq.client.task",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -82,5 +82,6 @@ def command(
             burst=burst,
             name=name,
             loop=convert(loop, LoopName),
-        )
+        ),
+        child_module="taskq.cli.worker_child",
     )

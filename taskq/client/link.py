@@ -4,6 +4,7 @@ It says hello, keeps the beat, reconnects; what the messages mean is its speaker
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle
@@ -16,6 +17,8 @@ from taskq.client.connection import Connection, open_connection, reason_of
 from taskq.errors import ConnectionLost, TaskqError
 from taskq.protocol.connection import PeerSide
 from taskq.protocol.messages import FromBroker, Message, Role, Welcome
+
+_log = logging.getLogger("taskq.client")
 
 
 class Speaker(Protocol):
@@ -72,6 +75,7 @@ class Link:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
+        self._told = ""  # the trouble that was logged last
         self._is_flush_due = False
         self._is_closing = False
         self._waiters: set[asyncio.Future[None]] = set()
@@ -175,6 +179,10 @@ class Link:
             self._connection = None
         if connection.fatal is not None:
             self.fatal = connection.fatal
+        elif self._trouble != self._told and not self._is_closing:
+            # Once per kind of trouble: a broker that is away for an hour is one line, not a thousand.
+            self._told = self._trouble
+            _log.warning("no connection to the broker: %s; trying again", self._trouble)
         return connection.was_welcome
 
     def _flush(self) -> None:
@@ -189,7 +197,9 @@ class Link:
 
     def on_welcome(self, welcome: Welcome) -> None:
         self.connected = True
-        self._trouble = ""
+        if self._told:
+            _log.info("connected to the broker again")
+        self._trouble = self._told = ""
         self._speaker.on_welcome(welcome)
         self.wake()
         self._changed()

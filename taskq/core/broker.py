@@ -421,18 +421,21 @@ class Broker:
     # -- timers -------------------------------------------------------------------------------
 
     def _set_timers(self, job: Job, now: Now) -> None:
-        """After a restart: waits go on from the wall times that the records hold."""
+        """After a restart: waits go on from the wall times that the records hold, and take no longer
+        than they would have in all: somebody may have set the clock back meanwhile."""
         if job.state == SCHEDULED:
-            wait_ms = max(job.due_ms - now.wall_ms, 0)
+            began_ms = job.started_ms or job.submitted_ms
+            wait_ms = min(max(job.due_ms - now.wall_ms, 0), job.due_ms - began_ms)
             if job.due_ms == job.terms.at_ms:
                 self.timers.at(job.due_ms, "due", job.id, job.due_ms)
             else:
                 self.timers.after(now.boot_ms + wait_ms, "due", job.id, job.due_ms)
         if job.expires_at_ms:
-            wait_ms = max(job.expires_at_ms - now.wall_ms, 0)
+            wait_ms = min(max(job.expires_at_ms - now.wall_ms, 0), job.terms.expires_ms)
             self.timers.after(now.boot_ms + wait_ms, "expires", job.id, job.submitted_ms)
         if job.state == RUNNING and job.terms.timeout_ms:
-            left_ms = max(job.started_ms + job.terms.timeout_ms - now.wall_ms, 0)
+            timeout_ms = job.terms.timeout_ms
+            left_ms = min(max(job.started_ms + timeout_ms - now.wall_ms, 0), timeout_ms)
             self.timers.after(
                 now.boot_ms + left_ms + limits.TIMEOUT_BACKSTOP_MS, "timeout", job.id, job.lease
             )
@@ -449,7 +452,7 @@ class Broker:
             return
         match kind:
             case "silent":
-                self._silent(key, now)
+                self._silent(key, mark, now)
             case "unread":
                 self._unread(key, now)
             case "resume":
@@ -485,9 +488,9 @@ class Broker:
             return
         self.attempts.bury(worker, "its connection was lost, and its supervisor said nothing", now)
 
-    def _silent(self, number: int, now: Now) -> None:
+    def _silent(self, number: int, look_ms: int, now: Now) -> None:
         peer = self.peers.peers.get(number)
-        if peer is None or not self.peers.is_silent(peer, now):
+        if peer is None or peer.look_ms != look_ms or not self.peers.is_silent(peer, now):
             return
         if self.peers.is_vouched(peer.hello.session):  # busy, but alive
             self.peers.watch_again(peer, now)

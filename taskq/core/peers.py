@@ -16,6 +16,7 @@ class Peer(Struct, eq=False):
     number: int
     hello: Hello
     heard_ms: int  # boot
+    look_ms: int = 0  # boot; when its silence is looked at next
     blocked_ms: int = 0  # boot; since when it does not read; 0: it reads
 
 
@@ -39,7 +40,7 @@ class Peers:
 
     def add(self, number: int, hello: Hello, now: Now) -> Peer:
         peer = self.peers[number] = Peer(number, hello, now.boot_ms)
-        self._timers.after(now.boot_ms + SILENCE_MS, "silent", number)
+        self.watch_silence(peer)
         return peer
 
     def has(self, session: bytes) -> bool:
@@ -63,11 +64,16 @@ class Peers:
 
     def watch_silence(self, peer: Peer) -> None:
         """Look again when it will have been silent for too long."""
-        self._timers.after(peer.heard_ms + SILENCE_MS, "silent", peer.number)
+        self._look(peer, peer.heard_ms + SILENCE_MS)
 
     def watch_again(self, peer: Peer, now: Now) -> None:
         """It is silent, but that is no reason yet: look again later."""
-        self._timers.after(now.boot_ms + SILENCE_MS, "silent", peer.number)
+        self._look(peer, now.boot_ms + SILENCE_MS)
+
+    def _look(self, peer: Peer, boot_ms: int) -> None:
+        # The look replaces the one before, whose timer then finds that it is not the one any more.
+        peer.look_ms = boot_ms
+        self._timers.after(boot_ms, "silent", peer.number, boot_ms)
 
     # -- supervisors --------------------------------------------------------------------------
 

@@ -14,8 +14,9 @@ from typing import Any, Literal, Self, TypeVar
 
 import msgspec
 
+from taskq import limits
 from taskq.core.broker import Broker, Event
-from taskq.core.effects import Blocked, Close, Connected, Effect, Lost, Now, Received, Send, Unblocked
+from taskq.core.effects import Blocked, Close, Connected, Effect, Heard, Lost, Now, Received, Send, Unblocked
 from taskq.core.job import Job
 from taskq.core.ledger import fold
 from taskq.core.state import State
@@ -24,10 +25,12 @@ from taskq.protocol.messages import (
     Acked,
     Announce,
     Cancel,
+    ChildExit,
     Command,
     Confirm,
     Deliver,
     Delivery,
+    Exited,
     Failure,
     FromBroker,
     Goodbye,
@@ -53,6 +56,7 @@ from taskq.protocol.messages import (
     Success,
     Terms,
     Verdict,
+    Vouch,
     Watch,
 )
 
@@ -269,6 +273,26 @@ class World:
     def unblock(self, name: str) -> Self:
         return self.turn(Unblocked(self.peers[name].number))
 
+    def beat(self, *names: str) -> Self:
+        """They are heard of."""
+        return self.turn(*(Heard(self.peers[name].number) for name in names))
+
+    def vouch(self, *names: str, by: str) -> Self:
+        """A supervisor says that these are its processes, and alive."""
+        if not self._is_connected(by):
+            self.connect(by, "supervisor")
+        return self.say(by, Vouch([id_of(name) for name in names]))
+
+    def vouch_for(self, ms: int, *names: str, by: str) -> Self:
+        """It goes on saying so for a while; time passes."""
+        for _ in range(ms // limits.VOUCH_EVERY_MS):
+            self.tick(limits.VOUCH_EVERY_MS).vouch(*names, by=by)
+        return self.tick(ms % limits.VOUCH_EVERY_MS)
+
+    def exited(self, name: str, *, by: str, status: int = -9, text: str = "") -> Self:
+        """A supervisor says that this process of its own has ended."""
+        return self.say(by, Exited([ChildExit(id_of(name), status, text)]))
+
     def _is_connected(self, name: str) -> bool:
         return name in self.peers and self.peers[name].number != 0
 
@@ -278,7 +302,7 @@ class World:
     # -- time, turns, crashes -----------------------------------------------------------------
 
     def tick(self, ms: int = 0, *, wall_ms: int | None = None) -> Self:
-        """Time passes, on both clocks or as told; the peers are heard of meanwhile."""
+        """Time passes, on both clocks or as told."""
         self.now = Now(self.now.boot_ms + ms, self.now.wall_ms + (ms if wall_ms is None else wall_ms))
         return self.turn()
 
@@ -292,8 +316,11 @@ class World:
             self.broker.handle(event, self.now)
         self.effects = self.broker.settle(self.now)
         self._commit()
+        before = len(self.deliveries)
         for effect in self.effects:
             self._carry_out(effect)
+        # What goes to one peer goes together; leases tell in which order it was given.
+        self.deliveries[before:] = sorted(self.deliveries[before:], key=lambda each: self.leases[each[0]][-1])
         return self
 
     def restart(self) -> Self:
@@ -356,7 +383,7 @@ class World:
 
     def holds(self, name: str) -> list[str]:
         """The jobs that a worker's process runs, in the order of delivery."""
-        return [name_of(job.id) for job in self.peers[name].holds.values()]
+        return [name_of(job.id) for _, job in sorted(self.peers[name].holds.items())]
 
     def stops(self, name: str) -> list[str]:
         """The jobs that a worker was told to stop and still runs."""

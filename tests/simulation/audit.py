@@ -8,7 +8,8 @@ from tests.simulation.agenda import Violation
 class Life:
     """One job in the journal."""
 
-    def __init__(self, record: r.Submitted, terms: Terms) -> None:
+    def __init__(self, record: r.Submitted, terms: Terms, before: "Life | None") -> None:
+        self.before = before  # one that ended and was forgotten, before its id came back
         self.session = record.session
         self.terms = terms
         self.submitted_ms = record.wall_ms
@@ -63,6 +64,15 @@ class Audit:
         life = self.lives.get(job_id)
         return life.state if life is not None else ""
 
+    def has_ended(self, job_id: bytes, state: str) -> bool:
+        """Has a job of this id ended so? What was said of a former life may be heard after its end."""
+        life = self.lives.get(job_id)
+        while life is not None:
+            if life.state == state:
+                return True
+            life = life.before
+        return False
+
     # -- one method a record ----------------------------------------------------------------------
 
     def _fold(self, seq: int, blob: bytes) -> None:
@@ -94,7 +104,7 @@ class Audit:
                     )
                 if self._repeated.get(spec.id, 1) < 2:
                     raise Violation("I9", f"job {spec.id.hex()} was submitted once and is there twice")
-            self.lives[spec.id] = Life(record, record.terms[spec.terms])
+            self.lives[spec.id] = Life(record, record.terms[spec.terms], old)
 
     def _delivered(self, record: r.Delivered) -> None:
         for held in record.items:

@@ -13,6 +13,7 @@ from tests.simulation.agenda import MS, SECOND, Agenda, Violation
 
 # From when a delivery was decided; it may leave the broker later, when a commit is slow.
 _BACKSTOP_US: Final = limits.TIMEOUT_BACKSTOP_MS * MS - 3 * SECOND
+_SILENCE_US: Final = limits.BEAT_MS * limits.SILENT_BEATS * MS
 
 
 class Given(Struct):
@@ -40,6 +41,7 @@ class Custody:
         self._newest: dict[bytes, int] = {}
         self._connected: dict[bytes, int] = {}
         self._vouched: dict[bytes, tuple[int, int]] = {}  # child -> supervisor's connection, when
+        self._heard_us: dict[int, int] = {}
         self._life = 0
 
     # -- connections ------------------------------------------------------------------------------
@@ -47,6 +49,19 @@ class Custody:
     def on_connected(self, hello: Hello, number: int) -> None:
         if hello.role == "worker":
             self._connected[hello.session] = number
+
+    def on_bytes(self, number: int) -> None:
+        """Something came over this connection."""
+        self._heard_us[number] = self._agenda.us
+
+    def on_closing(self, hello: Hello, number: int, code: str) -> None:
+        """The broker gives a connection up: it says why, and has to be right."""
+        silent_us = self._agenda.us - self._heard_us[number]
+        is_child = hello.session in self._vouched
+        if code == "silent" and (is_child or silent_us < _SILENCE_US - MS):
+            raise Violation("V2", f"{hello.name} is said to be silent; it spoke {silent_us} us ago")
+        if code == "unread" and is_child:
+            raise Violation("V2", f"{hello.name} does not read, but is vouched for, and was closed")
 
     def on_heard(self, number: int, command: Command) -> None:
         if isinstance(command, Vouch):
@@ -115,9 +130,7 @@ class Custody:
         if lease <= self._newest.get(id, 0):
             raise Violation("I5", f"job {id.hex()}: lease {lease} after {self._newest[id]}")
         self._newest[id] = lease
-        for earlier in self._by_job.pop(id, ()):
-            del self._by_lease[earlier.lease]
-            self._by_session[earlier.session].remove(earlier)
+        for earlier in self._close(id):
             if not self._may_follow(earlier):
                 raise Violation(
                     "I6",
@@ -128,6 +141,17 @@ class Custody:
         self._by_job[id] = [given]
         self._by_lease[lease] = given
         self._by_session.setdefault(hello.session, []).append(given)
+
+    def begin_anew(self, job_id: bytes) -> None:
+        """What was given before was another job that had the same id."""
+        self._close(job_id)
+
+    def _close(self, job_id: bytes) -> list[Given]:
+        closed = self._by_job.pop(job_id, [])
+        for given in closed:
+            del self._by_lease[given.lease]
+            self._by_session[given.session].remove(given)
+        return closed
 
     def arrived(self, lease: int) -> None:
         given = self._by_lease.get(lease)

@@ -3,6 +3,7 @@ and compares. It looks into the broker's books only where it says so.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from taskq.client.session import NewJob
 from taskq.core.effects import Batch
@@ -31,12 +32,15 @@ from taskq.protocol.messages import (
     Verdict,
 )
 from tests.simulation.agenda import MS, Agenda, Violation
-from tests.simulation.audit import Audit
+from tests.simulation.audit import Audit, Life
 from tests.simulation.books import Books
 from tests.simulation.custody import Custody
 from tests.simulation.host import BrokerHost
 from tests.simulation.producers import Producer
 from tests.simulation.workers import Attempt, SimWorker
+
+# The broker reads its clock in whole milliseconds.
+TICK_US: Final = 2 * MS
 
 
 class Asked:
@@ -70,6 +74,7 @@ class History:
         self._reports: dict[bytes, dict[int, Ack | Nack]] = {}  # session -> not yet acked
         self._odd: dict[int, str] = {}  # leases that were answered by `stale` or `duplicate`
         self._not_before: dict[bytes, tuple[int, int]] = {}  # id -> lease that ended, us
+        self._lives: dict[bytes, Life | None] = {}  # the one that was last delivered
         self._exited: dict[bytes, None] = {}
         self._executors: dict[int, dict[str, str]] = {}  # connection -> task -> executor
 
@@ -177,6 +182,13 @@ class History:
         self._agenda.note("-", number, hello.name)
         self.custody.on_lost(hello, number)
 
+    def on_bytes(self, number: int) -> None:
+        self.custody.on_bytes(number)
+
+    def on_closing(self, hello: Hello, number: int, code: str) -> None:
+        self._agenda.note("close", number, hello.name, code)
+        self.custody.on_closing(hello, number, code)
+
     def on_heard(self, host: BrokerHost, hello: Hello, number: int, command: Command) -> None:
         self.custody.on_heard(number, command)
         match command:
@@ -259,13 +271,16 @@ class History:
         if asked.receipts and (self.repeated[id] == 1 if life is None else life.end is not None):
             raise Violation("I7", f"job {id.hex()} was delivered after its cancelling was confirmed")
         is_sure = self._wall_is_steady or host.starts == 1
-        if is_sure and us < asked.first_us + terms.delay_ms * MS:
+        if is_sure and us < asked.first_us + terms.delay_ms * MS - TICK_US:
             raise Violation("I7", f"job {id.hex()} was delivered before its delay of {terms.delay_ms} ms")
         if terms.at_ms and not terms.delay_ms and self._agenda.latest_wall_ms() < terms.at_ms:
             raise Violation("I7", f"job {id.hex()} was delivered before its time")
         ended, not_before_us = self._not_before.get(id, (lease, 0))
-        if lease > ended and us < not_before_us - 2 * MS:
+        if lease > ended and us < not_before_us - TICK_US:
             raise Violation("I7", f"job {id.hex()} was delivered before the time that its worker asked for")
+        if self._lives.get(id, life) is not life or (life is None and self.repeated[id] > 1):
+            self.custody.begin_anew(id)  # it has ended, was forgotten, and came back under its old id
+        self._lives[id] = life
         self.custody.give(hello, number, delivery, terms)
         self.books.on_delivered(hello, number, lease, self._executors[number][terms.task])
 
@@ -295,12 +310,12 @@ class History:
         asked = self.asked[id]
         durable = asked.terms.durability != MEMORY
         if outcome.state == "unknown":
-            if id in host.broker.state.jobs:
+            if id in host.broker.state.jobs and self.repeated[id] == 1:
                 raise Violation("I1", f"job {id.hex()} is said to be unknown, and is there")
             if asked.is_confirmed and not self.audit.state_of(id):
                 raise Violation("I1", f"job {id.hex()} was confirmed, and is said to be unknown")
             return
-        if durable and self.audit.state_of(id) != outcome.state:
+        if durable and not self.audit.has_ended(id, outcome.state):
             there = self.audit.state_of(id) or "no outcome"
             raise Violation("I4", f"job {id.hex()} is said to be {outcome.state}; the journal has {there}")
         if asked.told not in ("", outcome.state) and self.repeated[id] == 1:
@@ -320,8 +335,10 @@ class History:
                     raise Violation("I2", f"job {name} is cancelled, and nobody asked for that")
             case "expired":
                 waited_ms = (self._agenda.us - asked.first_us) // MS + 1
-                # A broker that restarts has only the wall clock to go by.
-                is_sure = self._wall_is_steady or host.starts == 1
+                # A broker that restarts has only the wall clock to go by; and a job whose next
+                # attempt would come too late expires when the last one ends.
+                life = self.audit.lives.get(outcome.id)
+                is_sure = (self._wall_is_steady or host.starts == 1) and life is not None and not life.lease
                 wait_ms = asked.terms.expires_ms if is_sure else 1
                 if not asked.terms.expires_ms or waited_ms < wait_ms:
                     raise Violation("I7", f"job {name} expired after {waited_ms} ms, not {wait_ms}")
@@ -333,7 +350,7 @@ class History:
         self._agenda.note("receipt", code, id)
         asked = self.asked[id]
         if code == "cancelled":
-            if asked.terms.durability != MEMORY and self.audit.state_of(id) != "cancelled":
+            if asked.terms.durability != MEMORY and not self.audit.has_ended(id, "cancelled"):
                 raise Violation("I4", f"cancelling {id.hex()} was confirmed; the journal does not have it")
             asked.receipts += 1
         elif id in host.broker.state.jobs and self.repeated[id] == 1:

@@ -30,6 +30,8 @@ class Witness(Protocol):
     def on_crashed(self, host: "BrokerHost", *, power: bool) -> None: ...
     def on_connected(self, hello: Hello, number: int) -> None: ...
     def on_lost(self, hello: Hello, number: int) -> None: ...
+    def on_bytes(self, number: int) -> None: ...
+    def on_closing(self, hello: Hello, number: int, code: str) -> None: ...
     def on_heard(self, host: "BrokerHost", hello: Hello, number: int, command: Command) -> None: ...
     def on_said(self, host: "BrokerHost", hello: Hello, number: int, message: Message) -> None: ...
     def on_turn(self, host: "BrokerHost") -> None: ...
@@ -47,6 +49,7 @@ class HostPeer:
         self.side = side
         self.is_welcome = False
         self.is_closing = False
+        self.is_given_up = False  # by the broker, who has drawn its conclusions already
 
     @property
     def hello(self) -> Hello:
@@ -161,6 +164,7 @@ class BrokerHost:
     def _receive(self, peer: HostPeer, data: bytes) -> None:
         if self.peers.get(peer.number) is not peer or peer.is_closing:
             return
+        self._witness.on_bytes(peer.number)
         for message in peer.side.receive(data):
             match message:
                 case Hello():
@@ -201,7 +205,8 @@ class BrokerHost:
         del self.peers[peer.number]
         peer.wire.down.put(None)
         if peer.is_welcome:
-            self._witness.on_lost(peer.hello, peer.number)
+            if not peer.is_given_up:
+                self._witness.on_lost(peer.hello, peer.number)
             self._post(Lost(peer.number))
 
     # -- turns ------------------------------------------------------------------------------------
@@ -247,10 +252,12 @@ class BrokerHost:
 
     def _speak(self, effects: Iterable[Effect]) -> None:
         said: dict[int, list[Message]] = {}
-        closes: list[Close] = []
+        effects = list(effects)
+        closes = [effect for effect in effects if isinstance(effect, Close)]
+        for close in closes:
+            self._give_up(close)
         for effect in effects:
             if isinstance(effect, Close):
-                closes.append(effect)
                 continue
             peer = self.peers.get(effect.peer)
             if peer is not None and not peer.is_closing:
@@ -261,8 +268,14 @@ class BrokerHost:
         for close in closes:
             peer = self.peers.get(close.peer)
             if peer is not None:
-                self.agenda.note("close", peer.wire.name, close.goodbye.code)
                 self._part(peer, encode(close.goodbye))
+
+    def _give_up(self, close: Close) -> None:
+        peer = self.peers.get(close.peer)
+        if peer is not None and not peer.is_given_up:
+            peer.is_given_up = True
+            self._witness.on_closing(peer.hello, peer.number, close.goodbye.code)
+            self._witness.on_lost(peer.hello, peer.number)
 
     # -- commits ----------------------------------------------------------------------------------
 

@@ -104,6 +104,11 @@ class SimLink:
     def wire(self) -> Wire | None:
         return self._wire
 
+    @property
+    def is_sound(self) -> bool:
+        """Connected, and not only in its own belief."""
+        return self.is_connected and self._wire is not None and self._wire.down.is_flowing
+
     def start(self) -> None:
         self._began_us = self.process.agenda.us
         self._dial()

@@ -23,6 +23,10 @@ class Pipe:
         self.is_cut = False
         self.has_ended = False
 
+    @property
+    def is_flowing(self) -> bool:
+        return not self.is_cut and self._stalled is None
+
     def put(self, data: bytes | None) -> None:
         if self.is_cut or self.has_ended:
             return

@@ -228,7 +228,7 @@ class World:
             return False
         if any(producer.calls for producer in self.producers if producer.is_alive):
             return False
-        return all(worker.speaker.idle and worker.link.is_connected for worker in self._living())
+        return all(worker.speaker.idle and worker.link.is_sound for worker in self._living())
 
     def _explain(self) -> None:
         """Who is not at rest?"""
