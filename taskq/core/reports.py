@@ -59,7 +59,9 @@ def why(job: Job, roster: Roster, now: Now) -> str:
     task, queue = job.terms.task, job.terms.queue
     if job.state is RUNNING:
         worker = roster.workers.get(job.holder)
-        return f"it runs on {worker.name}" if worker else "it was running; its worker is expected back"
+        if worker is None or not worker.peer:
+            return "it was running; its worker is expected back"
+        return f"it runs on {worker.name}"
     if job.state is SCHEDULED:
         return f"it is due in {max(job.due_ms - now.wall_ms, 0) / 1000:.1f} s"
     able = [worker for worker in roster.workers.values() if task in worker.by_task and queue in worker.queues]

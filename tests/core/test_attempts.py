@@ -166,7 +166,7 @@ def test_it_is_told_to_stop_what_ended_while_it_was_away(how: str) -> None:
     elif how == "timed out":
         world.vouch_for(1_000 + BACKSTOP_MS, "w", by="s")
     else:
-        world.worker("x").say("x", Ack(1, [Success(id_of("a"), world.leases["a"][0])]))
+        world.worker("x", queues=["other"]).say("x", Ack(1, [Success(id_of("a"), world.leases["a"][0])]))
     world.connect("w")
     assert world.stops("w") == ["a"]
     world.submit("next")

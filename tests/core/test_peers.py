@@ -6,7 +6,6 @@ from taskq.core.peers import SILENCE_MS
 from taskq.protocol.messages import Ping, Pong, Vouch
 from tests.core.world import World, id_of
 
-
 # -- silence ----------------------------------------------------------------------------------
 
 
@@ -118,7 +117,7 @@ def test_who_does_not_read_for_long_is_closed() -> None:
 
 def test_who_reads_again_in_time_is_not() -> None:
     world = World().worker("w").block("w").tick(9_000).unblock("w").beat("w").tick(500).block("w")
-    assert world.tick(limits.PEER_UNREAD_MS - 1).peers["w"].goodbye is None
+    assert world.tick(5_000).beat("w").tick(limits.PEER_UNREAD_MS - 5_001).peers["w"].goodbye is None
 
 
 def test_a_vouched_process_that_does_not_read_is_not_closed() -> None:

@@ -30,7 +30,7 @@ def verdict(
         failures=failures,
         crashes=crashes,
     )
-    return judge(job, Failure(job.id, 1, ending, **fields), RNG)  # type: ignore[arg-type] # as the test says
+    return judge(job, Failure(job.id, 1, ending, **fields), RNG)
 
 
 @pytest.mark.parametrize("ending", ["failed", "timed_out"])

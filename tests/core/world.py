@@ -55,6 +55,7 @@ from taskq.protocol.messages import (
     Submit,
     Success,
     Terms,
+    Unwatch,
     Verdict,
     Vouch,
     Watch,
@@ -166,6 +167,9 @@ class World:
 
     def watch(self, *names: str, by: str = "producer") -> Self:
         return self.producer(by).say(by, Watch([id_of(name) for name in names]))
+
+    def unwatch(self, *names: str, by: str = "producer") -> Self:
+        return self.producer(by).say(by, Unwatch([id_of(name) for name in names]))
 
     def cancel(self, *names: str, by: str = "producer", reason: str = "") -> Self:
         self._requests += 1

@@ -126,6 +126,15 @@ class Audit:
                 raise Violation("I2", f"job {item.id.hex()} was released, and nobody submitted it")
             if life.end is not None:
                 raise Violation("I3", f"job {item.id.hex()} is {life.state}, and waits again")
+            expected = {
+                "crashed": (life.failures, life.crashes + 1),
+                "returned": (life.failures, life.crashes),
+                "snoozed": (life.failures, life.crashes),
+            }.get(item.ending, (life.failures + 1, life.crashes))
+            if (item.failures, item.crashes) != expected:
+                raise Violation(
+                    "I5", f"job {item.id.hex()}: failures and crashes should be {expected}: {item}"
+                )
             self._count(life, item.id, item.lease, item.failures, item.crashes)
             retry = life.terms.retry
             if item.failures >= retry.max_attempts or item.crashes > retry.max_crashes:

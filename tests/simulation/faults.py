@@ -5,6 +5,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from taskq.errors import JournalFailed, JournalFull
+from taskq.protocol.messages import Acked, Confirm, Deliver, Outcomes, Receipts, Resumed, Revoke
 from tests.simulation.agenda import MS, SECOND
 from tests.simulation.workers import SimWorker
 
@@ -22,6 +23,9 @@ class Faults:
         self._rng = rng
         kinds: list[tuple[Callable[[], None], int]] = [
             (self._cut, 8),
+            (self._snip, 8),
+            (self._vanish, 2),
+            (self._low_disk, 2),
             (self._crash_broker, 4),
             (self._doom_broker, 4),
             (self._journal_trouble, 2),
@@ -45,7 +49,12 @@ class Faults:
         self._weights = [weight for _, weight in chosen]
 
     def strike(self) -> None:
+        """One fault; some do not come alone."""
+        if self._world.is_healed:
+            return
         self._rng.choices(self._kinds, self._weights)[0]()
+        if self._rng.random() < 0.3:
+            self._world.agenda.after(self._rng.randrange(self._rng.choice((3 * MS, 2 * SECOND))), self.strike)
 
     # -- connections ------------------------------------------------------------------------------
 
@@ -53,6 +62,11 @@ class Faults:
         peers = list(self._world.host.peers.values())
         if peers:
             self._rng.choice(peers).wire.cut(self._learns(), self._learns())
+
+    def _snip(self) -> None:
+        """What was decided is never heard: the moment that is worst for each promise."""
+        said = (Confirm, Acked, Acked, Deliver, Revoke, Resumed, Outcomes, Receipts)
+        self._world.host.snip = self._rng.choice(said)
 
     def _partition(self) -> None:
         """Nobody reaches the broker for a while."""
@@ -89,6 +103,19 @@ class Faults:
         is_full = self._rng.random() < 0.6
         self._world.host.trouble.append(JournalFull("full") if is_full else JournalFailed("failed"))
 
+    def _low_disk(self) -> None:
+        """The daemon sees that there is little room: nothing new is accepted for a while."""
+        host = self._world.host
+        if not host.is_up:
+            return
+        intake = host.broker.intake
+        intake.closed_because = "the broker's disk is nearly full"
+
+        def find_room() -> None:
+            intake.closed_because = ""
+
+        self._world.agenda.after(self._rng.randrange(SECOND), find_room)
+
     def _slow_disk(self) -> None:
         self._world.host.slow_commits = self._rng.randrange(1, 5)
 
@@ -107,6 +134,17 @@ class Faults:
         worker = self._worker()
         if worker is not None:
             worker.kill()
+
+    def _vanish(self) -> None:
+        """A machine loses its power."""
+        worker = self._worker()
+        if worker is None:
+            return
+        if worker.supervisor is not None:
+            for process in (worker.supervisor, *worker.supervisor.children):
+                process.vanish()
+        else:
+            worker.vanish()
 
     def _freeze_worker(self) -> None:
         """SIGSTOP to one process, or a task that never yields; a supervisor goes on vouching."""

@@ -31,7 +31,7 @@ from taskq.protocol.messages import (
     Terms,
     Verdict,
 )
-from tests.simulation.agenda import MS, Agenda, Violation
+from tests.simulation.agenda import MS, SECOND, Agenda, Violation
 from tests.simulation.audit import Audit, Life
 from tests.simulation.books import Books
 from tests.simulation.custody import Custody
@@ -41,6 +41,10 @@ from tests.simulation.workers import Attempt, SimWorker
 
 # The broker reads its clock in whole milliseconds.
 TICK_US: Final = 2 * MS
+# How long a decided delivery may wait for the commit of its submission, on a disk that is full.
+_HELD_US: Final = 2 * SECOND
+# The longest wait before another attempt that workers and terms ask for here; crashes may ask for more.
+_BACKOFF_MS: Final = 3_000
 
 
 class Asked:
@@ -50,6 +54,7 @@ class Asked:
         self.terms = terms
         self.payloads = [payload]
         self.first_us = us
+        self.heard_us = us  # by the broker, for the last time
         self.is_confirmed = False
         self.is_cancelling = False
         self.receipts = 0  # cancels confirmed, for the present life
@@ -60,12 +65,14 @@ class Asked:
 class History:
     """Implements the interfaces of all that may be observed: Witness, Observer, Books."""
 
-    def __init__(self, agenda: Agenda, *, wall_is_steady: bool, sample: Callable[[], bool]) -> None:
+    def __init__(
+        self, agenda: Agenda, *, wall_is_steady: bool, all_is_journaled: bool, sample: Callable[[], bool]
+    ) -> None:
         self.asked: dict[bytes, Asked] = {}
         self.repeated: dict[bytes, int] = {}
         self.audit = Audit(self.repeated, wall_is_steady=wall_is_steady)
         self.custody = Custody(agenda)
-        self.books = Books(agenda, self.audit, sample)
+        self.books = Books(sample, all_is_journaled=all_is_journaled)
         self.begun: dict[int, bytes] = {}
         self.is_lossy = False  # memory jobs or jobs without fsync were lost on the way
         self._agenda = agenda
@@ -198,6 +205,8 @@ class History:
                 self.books.on_announced(number, command)
             case Submit():
                 self._agenda.note("<", number, "Submit", command.first, len(command.jobs))
+                for spec in command.jobs:
+                    self.asked[spec.id].heard_us = self._agenda.us
             case Ack() | Nack():
                 self._agenda.note("<", number, type(command).__name__, command.seq, _leases(command))
                 self._reports.setdefault(hello.session, {})[command.seq] = command
@@ -248,7 +257,9 @@ class History:
         for seq in range(confirm.first, confirm.first + confirm.count):
             if seq in refused:
                 continue
-            id = self._numbered[session][seq]
+            id = self._numbered[session].get(seq, b"")
+            if not id:
+                raise Violation("I9", f"number {seq} was confirmed, and nobody submitted it")
             asked = self.asked[id]
             if asked.terms.durability == MEMORY:
                 continue
@@ -273,14 +284,20 @@ class History:
         is_sure = self._wall_is_steady or host.starts == 1
         if is_sure and us < asked.first_us + terms.delay_ms * MS - TICK_US:
             raise Violation("I7", f"job {id.hex()} was delivered before its delay of {terms.delay_ms} ms")
+        if is_sure and terms.expires_ms and us > asked.heard_us + terms.expires_ms * MS + _HELD_US:
+            raise Violation(
+                "I7", f"job {id.hex()} was delivered though it expired after {terms.expires_ms} ms"
+            )
         if terms.at_ms and not terms.delay_ms and self._agenda.latest_wall_ms() < terms.at_ms:
             raise Violation("I7", f"job {id.hex()} was delivered before its time")
+        if self._lives.get(id, life) is not life or (life is None and self.repeated[id] > 1):
+            # It has ended, was forgotten, and came back under its old id.
+            self.custody.begin_anew(id)
+            self._not_before.pop(id, None)
+        self._lives[id] = life
         ended, not_before_us = self._not_before.get(id, (lease, 0))
         if lease > ended and us < not_before_us - TICK_US:
             raise Violation("I7", f"job {id.hex()} was delivered before the time that its worker asked for")
-        if self._lives.get(id, life) is not life or (life is None and self.repeated[id] > 1):
-            self.custody.begin_anew(id)  # it has ended, was forgotten, and came back under its old id
-        self._lives[id] = life
         self.custody.give(hello, number, delivery, terms)
         self.books.on_delivered(hello, number, lease, self._executors[number][terms.task])
 
@@ -338,8 +355,9 @@ class History:
                 # A broker that restarts has only the wall clock to go by; and a job whose next
                 # attempt would come too late expires when the last one ends.
                 life = self.audit.lives.get(outcome.id)
-                is_sure = (self._wall_is_steady or host.starts == 1) and life is not None and not life.lease
-                wait_ms = asked.terms.expires_ms if is_sure else 1
+                is_sure = life is not None and life.crashes < 2 and (self._wall_is_steady or host.starts == 1)
+                early_ms = _BACKOFF_MS if life is not None and life.lease else 0
+                wait_ms = asked.terms.expires_ms - early_ms if is_sure else 1
                 if not asked.terms.expires_ms or waited_ms < wait_ms:
                     raise Violation("I7", f"job {name} expired after {waited_ms} ms, not {wait_ms}")
             case _:

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from random import Random
 from typing import Final, Protocol, TypeVar
 
-from taskq import limits
 from taskq.core.broker import Broker, Event
 from taskq.core.effects import Batch, Blocked, Close, Connected, Effect, Heard, Lost, Received, Unblocked
 from taskq.errors import JournalError, JournalFailed, JournalFull
@@ -73,6 +72,8 @@ class BrokerHost:
         self.slow_commits = 0
         # Die at the next commit: right before the journal has it, or right after.
         self.doom = ""
+        # Cut the connection over which the next message of this type should go.
+        self.snip: type[Message] | None = None
         self._rng = rng
         self._witness = witness
         self._slack_bytes = slack_bytes
@@ -264,7 +265,11 @@ class BrokerHost:
                 self._witness.on_said(self, peer.hello, peer.number, effect.message)
                 said.setdefault(effect.peer, []).append(effect.message)
         for number, messages in said.items():
-            self.peers[number].wire.down.put(encode(*messages))
+            wire = self.peers[number].wire
+            if self.snip is not None and any(isinstance(message, self.snip) for message in messages):
+                self.snip = None
+                wire.cut(self._rng.choice((1, 10 * MS, None)), self._rng.randrange(1, 10 * MS))
+            wire.down.put(encode(*messages))
         for close in closes:
             peer = self.peers.get(close.peer)
             if peer is not None:

@@ -67,6 +67,13 @@ class Process:
         for link in self.links:
             link.hang_up()
 
+    def vanish(self) -> None:
+        """Its machine is gone: nobody closes anything, and the broker hears only silence."""
+        for link in self.links:
+            if link.wire is not None:
+                link.wire.cut(None, None)
+        self.kill()
+
     def _thaw(self) -> None:
         self._frozen -= 1
         if self._frozen or not self.is_alive:

@@ -5,7 +5,7 @@ from random import Random
 from typing import Protocol
 
 from taskq.client.session import Answer, ClientSession, NewJob, Submission
-from taskq.protocol.messages import FSYNC, MEMORY, OS, Outcome, RetryTerms, Terms, Verdict
+from taskq.protocol.messages import FSYNC, MEMORY, OS, Durability, Outcome, RetryTerms, Terms, Verdict
 from tests.simulation.agenda import MS, Agenda
 from tests.simulation.process import House, Process, SimLink
 from tests.simulation.workers import EXECUTORS, QUEUES
@@ -24,7 +24,8 @@ class Taste:
     """What jobs of this run look like."""
 
     def __init__(self, rng: Random) -> None:
-        self.durabilities = rng.choice(((FSYNC,), (FSYNC,), (FSYNC, OS), (FSYNC, OS, MEMORY)))
+        kinds: tuple[tuple[Durability, ...], ...] = ((FSYNC,), (FSYNC,), (FSYNC, OS), (FSYNC, OS, MEMORY))
+        self.durabilities = rng.choice(kinds)
         self.delays = rng.random() < 0.5
         self.expires = rng.random() < 0.3
         self.timeouts = rng.random() < 0.4
@@ -39,7 +40,7 @@ class Taste:
             else:
                 at_ms = wall_ms + rng.randrange(-1_000, 4_000)
         if self.expires and rng.random() < 0.3:
-            expires_ms = rng.randrange(50, 6_000)
+            expires_ms = rng.choice((rng.randrange(50, 6_000), 60_000))
         return Terms(
             task=rng.choice(tuple(EXECUTORS)),
             queue=rng.choice(QUEUES),

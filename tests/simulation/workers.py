@@ -55,7 +55,7 @@ class Temper:
 
     def __init__(self, rng: Random, *, kind: bool = False) -> None:
         self.shortest_ms = 0
-        self.longest_ms = rng.choice((5, 50, 400, 2_000))
+        self.longest_ms = rng.choice((5, 50, 400, 2_000, 6_000))
         self.fails = 0 if kind else rng.choice((0, 10, 40))
         self.overruns = 0 if kind else rng.choice((0, 3))
 

@@ -12,18 +12,21 @@ from msgspec import Struct
 from taskq import limits
 from taskq.client.session import NewJob
 from taskq.core.job import RUNNING
-from taskq.protocol.messages import Terms
+from taskq.protocol.messages import MEMORY, Terms
 from tests.simulation.agenda import MS, SECOND, Agenda, Violation
 from tests.simulation.faults import Faults
 from tests.simulation.history import History
 from tests.simulation.host import BrokerHost
 from tests.simulation.producers import Producer, Taste
+from tests.simulation.wire import Wire
 from tests.simulation.workers import EXECUTORS, QUEUES, SimSupervisor, SimWorker, Temper
 
 # After all is healed: the longest freeze, silence, backoffs and retries together are shorter.
 REST_BOUND_US: Final = 240 * SECOND
 # How soon a dead worker's jobs are free at the latest: two beats of silence, and a moment.
 _DETECTION_US: Final = (limits.BEAT_MS * limits.SILENT_BEATS + 1_500) * MS
+# How soon when its supervisor sees it die: SIGCHLD, the slowest of our links, a turn.
+_EXIT_US: Final = 150 * MS
 _PROBE_MS: Final = 2_000
 
 
@@ -49,8 +52,8 @@ class Plan(Struct):
             supervisors=rng.randrange(0, 3),
             children=rng.randrange(1, 3),
             lone_workers=rng.randrange(0, 3),
-            actions=rng.randrange(5, 40),
-            faults=0 if rng.random() < 0.05 else rng.randrange(1, 12),
+            actions=rng.randrange(10, 60),
+            faults=0 if rng.random() < 0.05 else rng.randrange(1, 20),
             wall=rng.random() < 0.15,
             power=rng.random() < 0.15,
             slack_bytes=rng.choice((0, 500, 3_000, 1_000_000)),
@@ -67,20 +70,23 @@ class World:
         self.rng = self._random("world")
         self.plan = plan or Plan.draw(self.rng)
         self.agenda = Agenda(self._random("agenda"), tell=tell)
+        self.taste = Taste(self._random("taste"))
         sampling = self._random("sampling")
         self.history = History(
-            self.agenda, wall_is_steady=not self.plan.wall, sample=lambda: sampling.random() < 0.07
+            self.agenda,
+            wall_is_steady=not self.plan.wall,
+            all_is_journaled=MEMORY not in self.taste.durabilities,
+            sample=lambda: sampling.random() < 0.07,
         )
         self.host = BrokerHost(
             self.agenda, self._random("host"), self.history, slack_bytes=self.plan.slack_bytes
         )
-        self.taste = Taste(self._random("taste"))
         self.temper = Temper(self._random("temper"))
         self.producers: list[Producer] = []
         self.workers: list[SimWorker] = []
         self.supervisors: list[SimSupervisor] = []
         self._names = 0
-        self._is_healed = False
+        self.is_healed = False
 
     def run(self) -> int:
         """The whole story: busy and faulty, then healed, then at rest."""
@@ -117,12 +123,15 @@ class World:
         """A worker; an able one runs all tasks of all queues."""
         name = self._name("worker")
         rng = self._random(name)
-        tasks, queues = tuple(EXECUTORS), QUEUES
+        tasks: tuple[str, ...] = tuple(EXECUTORS)
+        queues: tuple[str, ...] = QUEUES
         if not able and rng.random() < 0.4:
             tasks = tuple(sorted(rng.sample(tasks, rng.randrange(1, len(tasks)))))
         if not able and rng.random() < 0.3:
             queues = (rng.choice(queues),)
         slots = {"async": rng.randrange(1, 5), "thread": rng.randrange(1, 3)}
+        if able:
+            slots = {"async": 6, "thread": 6}
         worker = SimWorker(
             self.agenda,
             rng,
@@ -169,9 +178,12 @@ class World:
     def _replace(self, worker: SimWorker) -> None:
         leases = list(self.history.custody.open_leases(worker.session))
         self.agenda.after(_DETECTION_US, lambda: self._is_detected(worker, leases))
-        if self._is_healed:
-            return
         supervisor = worker.supervisor
+        if supervisor is not None and not supervisor.is_frozen and supervisor.link.is_sound:
+            wire = supervisor.link.wire
+            self.agenda.after(_EXIT_US, lambda: self._is_told(worker, leases, wire))
+        if self.is_healed:
+            return
         if supervisor is None or supervisor.is_alive:
             self.agenda.after(self.rng.randrange(SECOND), lambda: self._successor(supervisor))
 
@@ -179,11 +191,22 @@ class World:
         if supervisor is None or supervisor.is_alive:
             self.add_worker(supervisor)
 
+    def _is_told(self, worker: SimWorker, leases: list[tuple[bytes, int]], wire: Wire | None) -> None:
+        """Its supervisor, who was there all the time, has said so."""
+        supervisor = worker.supervisor
+        assert supervisor is not None
+        link = supervisor.link
+        if not supervisor.is_frozen and link.is_sound and link.wire is wire and self.host.is_up:
+            self._is_free(worker, leases)
+
     def _is_detected(self, worker: SimWorker, leases: list[tuple[bytes, int]]) -> None:
         """What a dead worker held is free within the detection bound, if the broker was there to see."""
         if not self.host.is_up or self.agenda.us - self.host.started_us < _DETECTION_US:
             self.agenda.after(_DETECTION_US, lambda: self._is_detected(worker, leases))
             return
+        self._is_free(worker, leases)
+
+    def _is_free(self, worker: SimWorker, leases: list[tuple[bytes, int]]) -> None:
         for id, lease in leases:
             job = self.host.broker.state.jobs.get(id)
             if job is not None and job.state is RUNNING and job.lease == lease:
@@ -194,13 +217,14 @@ class World:
     def heal(self) -> None:
         """From here on nothing new goes wrong; what was broken may take its time to be noticed."""
         self.agenda.note("healed")
-        self._is_healed = True
+        self.is_healed = True
         self.host.is_reachable = True
         self.host.trouble = []
         self.host.slow_commits = 0
         self.host.doom = ""
-        if self.agenda.wall_offset_ms < 0:
-            self.agenda.jump_wall(-self.agenda.wall_offset_ms)
+        self.host.snip = None
+        # What is to run at a calendar time would wait for days if the clock had been ahead of itself.
+        self.agenda.jump_wall(max(self.agenda.latest_wall_ms() - self.agenda.now.wall_ms, 0))
         self.add_worker(able=True)
 
     def rest(self) -> None:
@@ -228,6 +252,8 @@ class World:
             return False
         if any(producer.calls for producer in self.producers if producer.is_alive):
             return False
+        if not all(peer.wire.down.is_flowing for peer in self.host.peers.values()):
+            return False  # somebody is gone, or does not read, and the broker has yet to notice
         return all(worker.speaker.idle and worker.link.is_sound for worker in self._living())
 
     def _explain(self) -> None:
@@ -260,8 +286,8 @@ class World:
             for executor in dict.fromkeys(worker.tasks.values()):
                 lane = worker.lanes[executor]
                 if lane.free or lane.waiting:
-                    text = f"{worker.name} has {lane.free} free slots of {executor}, {len(lane.waiting)} jobs wait"
-                    raise Violation("V4", f"{text}, and there is work for all")
+                    text = f"{lane.free} free slots of {executor} and {len(lane.waiting)} waiting jobs"
+                    raise Violation("V4", f"{worker.name} has {text}; there is work for all")
         self.rest()
         if self.rng.random() < 0.2:
             self.agenda.run_until(self.agenda.us + 25 * SECOND)

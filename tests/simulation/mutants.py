@@ -1,0 +1,472 @@
+"""Bugs to plant, one at a time: a simulation that does not find them proves nothing by finding none."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from random import Random
+from typing import Any, Final
+
+from msgspec import structs
+
+from taskq.client.session import ClientSession
+from taskq.core import attempts, compaction
+from taskq.core import records as r
+from taskq.core.attempts import Attempts
+from taskq.core.broker import Broker
+from taskq.core.compaction import Compaction
+from taskq.core.effects import Close, Effect, Now
+from taskq.core.intake import Intake
+from taskq.core.job import RUNNING, Job
+from taskq.core.ledger import Ledger
+from taskq.core.outbox import Outbox, Parcel
+from taskq.core.peers import Peers
+from taskq.core.queues import Queues
+from taskq.core.retry import Verdict, judge
+from taskq.core.state import Session, State
+from taskq.core.timers import Kind, Timers
+from taskq.core.workers import Pool, Slots, Worker
+from taskq.errors import JournalFull
+from taskq.journal.memory import MemoryJournal
+from taskq.protocol.messages import (
+    OS,
+    Ack,
+    Acked,
+    Cancel,
+    Confirm,
+    Failure,
+    Held,
+    JobSpec,
+    Nack,
+    Outcomes,
+    Receipts,
+    Reply,
+    Submit,
+    Terms,
+    Welcome,
+)
+from taskq.server.engine import Engine
+from taskq.worker.session import WorkerSession
+
+Plant = Callable[["Patch"], None]
+MUTANTS: Final[dict[str, Plant]] = {}
+
+
+class Patch:
+    """Changes that can be taken back."""
+
+    def __init__(self) -> None:
+        self._before: list[tuple[Any, str, Any]] = []
+
+    def set(self, owner: Any, name: str, value: Any) -> None:
+        self._before.append((owner, name, owner.__dict__[name]))
+        setattr(owner, name, value)
+
+    def undo(self) -> None:
+        for owner, name, value in reversed(self._before):
+            setattr(owner, name, value)
+
+
+@contextmanager
+def planted(name: str | None) -> Iterator[None]:
+    """With this bug in the code; None: without."""
+    patch = Patch()
+    try:
+        if name is not None:
+            MUTANTS[name](patch)
+        yield
+    finally:
+        patch.undo()
+
+
+def mutant(plant: Plant) -> Plant:
+    MUTANTS[plant.__name__] = plant
+    return plant
+
+
+# -- commit before speaking ---------------------------------------------------------------------------
+
+
+def _speak_early(patch: Patch, kinds: tuple[type[Reply], ...]) -> None:
+    may_go = Engine._may_go
+
+    def early(engine: Engine, effect: Effect) -> bool:
+        is_early = not isinstance(effect, Close) and isinstance(effect.message, kinds)
+        return is_early or may_go(engine, effect)
+
+    patch.set(Engine, "_may_go", early)
+
+
+@mutant
+def confirm_before_commit(patch: Patch) -> None:
+    _speak_early(patch, (Confirm,))
+
+
+@mutant
+def ack_before_commit(patch: Patch) -> None:
+    _speak_early(patch, (Acked,))
+
+
+@mutant
+def outcome_before_commit(patch: Patch) -> None:
+    _speak_early(patch, (Outcomes,))
+
+
+@mutant
+def receipt_before_commit(patch: Patch) -> None:
+    _speak_early(patch, (Receipts,))
+
+
+@mutant
+def deliver_before_submit_is_committed(patch: Patch) -> None:
+    parcel = Outbox.parcel
+
+    def early(outbox: Outbox, peer: int, after: int) -> Parcel:
+        return parcel(outbox, peer, 0)
+
+    patch.set(Outbox, "parcel", early)
+
+
+@mutant
+def full_disk_is_taken_for_a_commit(patch: Patch) -> None:
+    append = MemoryJournal.append
+
+    async def careless(journal: MemoryJournal, seq: int, blob: bytes, durability: int) -> None:
+        try:
+            await append(journal, seq, blob, durability)
+        except JournalFull:
+            journal._disk.last_seq = seq
+            journal._disk.batches[seq] = r.encode([])
+
+    patch.set(MemoryJournal, "append", careless)
+
+
+# -- the journal --------------------------------------------------------------------------------------
+
+
+@mutant
+def fsync_is_forgotten(patch: Patch) -> None:
+    add = Ledger._add
+
+    def weak(ledger: Ledger, record: r.AnyRecord, durability: int) -> int:
+        return add(ledger, record, max(durability, OS))
+
+    patch.set(Ledger, "_add", weak)
+
+
+@mutant
+def deliveries_are_not_recorded(patch: Patch) -> None:
+    def deliver(ledger: Ledger, record: r.Delivered, durability: int) -> None:
+        ledger.state.delivered(record)
+
+    patch.set(Ledger, "deliver", deliver)
+
+
+@mutant
+def compaction_forgets_leases(patch: Patch) -> None:
+    restated = compaction._restated
+
+    def forgetful(jobs: list[Job]) -> r.Restated:
+        record = restated(jobs)
+        full = [structs.replace(job, lease=0, past=[], holder=b"") for job in record.jobs]
+        return structs.replace(record, jobs=full)
+
+    patch.set(compaction, "_restated", forgetful)
+
+
+@mutant
+def compaction_forgets_sessions(patch: Patch) -> None:
+    patch.set(Compaction, "_restate_sessions", lambda self, entry: None)
+
+
+@mutant
+def trim_before_the_copy_is_committed(patch: Patch) -> None:
+    def trim_before(self: Compaction, committed: int) -> int | None:
+        before = None
+        while self._drops and self._drops[0][1] <= committed + 1:
+            before = self._drops.pop(0)[1]
+        return before
+
+    patch.set(Compaction, "trim_before", trim_before)
+
+
+# -- submitting once ----------------------------------------------------------------------------------
+
+
+@mutant
+def ids_are_not_compared(patch: Patch) -> None:
+    def never(self: Intake, submit: Submit) -> bool:
+        return True
+
+    def nothing(self: Intake, spec: JobSpec, terms: list[Terms], fresh: dict[bytes, JobSpec]) -> None:
+        return None
+
+    patch.set(Intake, "_are_plain", never)
+    patch.set(Intake, "_there", nothing)
+
+
+@mutant
+def session_floor_is_ignored(patch: Patch) -> None:
+    sift = Intake._sift
+
+    def forgetful(self: Intake, known: Session | None, submit: Submit) -> object:
+        return sift(self, None, submit)
+
+    patch.set(Intake, "_sift", forgetful)
+
+
+@mutant
+def refused_sequences_are_dropped(patch: Patch) -> None:
+    raise_floor = State._raise_floor
+
+    def forgetful(state: State, record: r.Submitted, seq: int) -> None:
+        raise_floor(state, structs.replace(record, refused=[]), seq)
+
+    patch.set(State, "_raise_floor", forgetful)
+
+
+@mutant
+def client_does_not_send_again(patch: Patch) -> None:
+    on_welcome = ClientSession.on_welcome
+
+    def silent(session: ClientSession, welcome: Welcome) -> None:
+        unsent = session._unsent
+        on_welcome(session, welcome)
+        session._unsent = unsent
+
+    patch.set(ClientSession, "on_welcome", silent)
+
+
+@mutant
+def client_numbers_anew_when_it_sends_again(patch: Patch) -> None:
+    on_welcome = ClientSession.on_welcome
+
+    def renumbering(session: ClientSession, welcome: Welcome) -> None:
+        batches = list(session._batches.values())
+        session._batches = {}
+        for batch in batches:
+            moved = session._next_seq - batch.first
+            session._next_seq += len(batch.jobs)
+            batch.first += moved
+            batch.shares = [(first + moved, count, whose) for first, count, whose in batch.shares]
+            session._batches[batch.first] = batch
+        on_welcome(session, welcome)
+
+    patch.set(ClientSession, "on_welcome", renumbering)
+
+
+@mutant
+def client_does_not_watch_again(patch: Patch) -> None:
+    on_welcome = ClientSession.on_welcome
+
+    def forgetful(session: ClientSession, welcome: Welcome) -> None:
+        on_welcome(session, welcome)
+        session._to_watch = {}
+
+    patch.set(ClientSession, "on_welcome", forgetful)
+
+
+# -- leases -------------------------------------------------------------------------------------------
+
+
+@mutant
+def stale_nacks_count(patch: Patch) -> None:
+    def nack(self: Attempts, worker: Worker, nack: Nack, now: Now) -> None:
+        for failure in nack.items:
+            self._give_back(worker, failure.lease)
+            job = self._jobs.get(failure.id)
+            if job is not None and job.state is RUNNING:
+                self.end(job, failure, now)
+        worker.reported = nack.seq
+        self._out.acked(worker.peer, nack.seq, [])
+
+    patch.set(Attempts, "nack", nack)
+
+
+@mutant
+def stale_successes_count_when_dead(patch: Patch) -> None:
+    """A second outcome: the first one is overwritten."""
+    ack = Attempts.ack
+
+    def overwriting(self: Attempts, worker: Worker, message: Ack, now: Now) -> None:
+        for success in message.items:
+            kept = self._ledger.state.outcomes.get(success.id)
+            if kept is not None and isinstance(kept.item, r.EndedItem):
+                item = kept.item
+                times = (item.submitted_ms, item.started_ms, now.wall_ms, item.digest)
+                done = r.SuccessItem(
+                    success.id, success.lease, 0, item.failures, item.crashes, *times, success.result, 0
+                )
+                self._ledger.succeed(r.Succeeded([kept.terms], [done]), kept.terms.durability)
+        ack(self, worker, message, now)
+
+    patch.set(Attempts, "ack", overwriting)
+
+
+@mutant
+def slots_are_not_given_back(patch: Patch) -> None:
+    def leak(self: Attempts, worker: Worker, lease: int) -> None:
+        worker.held.pop(lease, None)
+
+    patch.set(Attempts, "_give_back", leak)
+
+
+@mutant
+def one_slot_too_many(patch: Patch) -> None:
+    served = Pool.served
+
+    def generous(pool: Pool, slots: Slots) -> None:
+        served(pool, slots)
+        if slots.running == slots.capacity:
+            slots.running -= 1
+            slots.in_ring = True
+            pool.ring.append(slots)
+
+    patch.set(Pool, "served", generous)
+
+
+@mutant
+def room_wakes_nobody(patch: Patch) -> None:
+    offer = Pool.offer
+
+    def quiet(pool: Pool, slots: Slots) -> None:
+        awake, pool.awake = pool.awake, True
+        offer(pool, slots)
+        pool.awake = awake
+
+    patch.set(Pool, "offer", quiet)
+
+
+@mutant
+def leases_begin_again_after_a_restart(patch: Patch) -> None:
+    def begin(self: Attempts, epoch: int) -> None:
+        self._first_lease = self._lease = 1 << attempts.LEASE_COUNTER_BITS
+
+    patch.set(Attempts, "begin_epoch", begin)
+
+
+@mutant
+def crashes_count_as_failures(patch: Patch) -> None:
+    def strict(job: Job, failure: Failure, rng: Random) -> Verdict:
+        if failure.ending == "crashed":
+            failure = structs.replace(failure, ending="failed")
+        return judge(job, failure, rng)
+
+    patch.set(attempts, "judge", strict)
+
+
+@mutant
+def reported_leases_are_taken_up_again(patch: Patch) -> None:
+    released = State.released
+
+    def careless(state: State, record: r.Released) -> None:
+        released(state, structs.replace(record, items=[structs.replace(i, lost=True) for i in record.items]))
+
+    patch.set(State, "released", careless)
+
+
+@mutant
+def worker_forgets_reports_when_it_reconnects(patch: Patch) -> None:
+    on_welcome = WorkerSession.on_welcome
+
+    def forgetful(session: WorkerSession, welcome: Welcome) -> None:
+        on_welcome(session, welcome)
+        session._due = [message for message in session._due if not isinstance(message, Ack | Nack)]
+
+    patch.set(WorkerSession, "on_welcome", forgetful)
+
+
+@mutant
+def worker_does_not_resume_what_it_holds(patch: Patch) -> None:
+    held: list[Held] = []
+    patch.set(WorkerSession, "held", property(lambda self: held))
+
+
+# -- who is alive -------------------------------------------------------------------------------------
+
+
+@mutant
+def no_grace_after_a_restart(patch: Patch) -> None:
+    after = Timers.after
+
+    def hasty(timers: Timers, boot_ms: int, kind: Kind, key: bytes | int, mark: int = 0) -> None:
+        after(timers, 0 if kind == "resume" else boot_ms, kind, key, mark)
+
+    patch.set(Timers, "after", hasty)
+
+
+@mutant
+def exits_are_ignored(patch: Patch) -> None:
+    patch.set(Broker, "_exited", lambda self, child, now: None)
+
+
+@mutant
+def vouching_is_ignored(patch: Patch) -> None:
+    patch.set(Peers, "is_vouched", lambda self, session: False)
+
+
+@mutant
+def silence_is_ignored(patch: Patch) -> None:
+    patch.set(Peers, "is_silent", lambda self, peer, now: False)
+
+
+@mutant
+def what_never_arrived_is_not_given_back(patch: Patch) -> None:
+    resume = Attempts.resume
+
+    def trusting(self: Attempts, worker: Worker, items: Sequence[Held], last: bool, now: Now) -> None:
+        worker.unreported = {}
+        resume(self, worker, list(items), last, now)
+
+    patch.set(Attempts, "resume", trusting)
+
+
+# -- times, and what is not to run --------------------------------------------------------------------
+
+
+@mutant
+def waits_run_on_the_wall_clock(patch: Patch) -> None:
+    due = Timers.due
+    offset: list[int] = []
+
+    def by_the_wall(timers: Timers, now: Now, limit: int) -> object:
+        if not offset:
+            offset.append(now.wall_ms - now.boot_ms)
+        return due(timers, Now(now.wall_ms - offset[0], now.wall_ms), limit)
+
+    patch.set(Timers, "due", by_the_wall)
+
+
+@mutant
+def backoffs_are_skipped(patch: Patch) -> None:
+    def hasty(job: Job, failure: Failure, rng: Random) -> Verdict:
+        return structs.replace(judge(job, failure, rng), wait_ms=0)
+
+    patch.set(attempts, "judge", hasty)
+
+
+@mutant
+def cancelling_only_says_so(patch: Patch) -> None:
+    cancel = Broker._cancel
+
+    def lazy(broker: Broker, peer: Any, command: Cancel, now: Now) -> None:
+        cancel_jobs = broker.endings.cancel
+        broker.endings.cancel = lambda jobs, reason, now: None  # type: ignore[method-assign]  # planted
+        cancel(broker, peer, command, now)
+        broker.endings.cancel = cancel_jobs  # type: ignore[method-assign]  # and taken out again
+
+    patch.set(Broker, "_cancel", lazy)
+
+
+@mutant
+def cancelled_jobs_stay_in_line(patch: Patch) -> None:
+    patch.set(Queues, "bury", lambda self, job: None)
+
+
+@mutant
+def expiry_is_ignored(patch: Patch) -> None:
+    fire = Broker._fire_job
+
+    def lazy(broker: Broker, job: Job, kind: str, mark: int, now: Now) -> None:
+        if kind != "expires":
+            fire(broker, job, kind, mark, now)
+
+    patch.set(Broker, "_fire_job", lazy)
