@@ -198,7 +198,7 @@ class Link:
     def on_welcome(self, welcome: Welcome) -> None:
         self.connected = True
         if self._told:
-            _log.info("connected to the broker again")
+            _log.info("connected to the broker")
         self._trouble = self._told = ""
         self._speaker.on_welcome(welcome)
         self.wake()

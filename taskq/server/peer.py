@@ -160,7 +160,7 @@ class PeerProtocol(asyncio.Protocol):
                 case Pong() | Unsupported():
                     events.append(Heard(number))
                 case Goodbye():
-                    log.info("%s: goodbye %s", self.name, message.text)
+                    log.debug("%s: goodbye %s", self.name, message.text)
                     self._part(b"")
                 case _:
                     events.append(Received(number, message))

@@ -27,8 +27,6 @@ logger = logging.getLogger("taskq.worker")
 
 # What a child may take, after its grace, to hand back, say goodbye and end, before it is killed.
 EXIT_MARGIN_MS: Final = HAND_BACK_MS + 1_000
-# A broker that starts together with its workers is there by then; another one people should hear of.
-SAY_SO_AFTER_MS: Final = 2_000
 EXIT_INTERRUPTED: Final = 130
 _READ_BYTES: Final = 64 * 1024
 
@@ -202,19 +200,13 @@ class _Supervisor:
         )
         self._link.start()
         self._refused = self._loop.create_task(self._until_refused(self._link), name="taskq refusal")
-        self._loop.call_later(SAY_SO_AFTER_MS / 1_000, self._say_if_alone, self._link)
-
-    def _say_if_alone(self, link: Link) -> None:
-        if not link.connected:
-            logger.warning("no connection to the broker yet, still trying: %s", link.trouble)
 
     def _on_change(self) -> None:
         self._changed.set()
         assert self._link is not None
         if self._link.connected:
-            logger.info("connected to the broker, with %d worker processes", len(self._children))
-        elif self._error is None:
-            logger.warning("lost the broker, trying again: %s", self._link.trouble)
+            count = len(self._children)
+            logger.info("ready: %d worker process%s", count, "" if count == 1 else "es")
 
     async def _until_refused(self, link: Link) -> None:
         try:

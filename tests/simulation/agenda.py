@@ -31,7 +31,7 @@ class Agenda:
         self.us = 0
         self.steps = 0
         self.wall_offset_ms = 0
-        self.wall_max_ms = 0
+        self._wall_max_ms = 0
         self.digest = 0
         self._rng = rng
         self._tell = tell
@@ -45,13 +45,13 @@ class Agenda:
 
     def jump_wall(self, ms: int) -> None:
         """Somebody sets the wall clock."""
+        self.latest_wall_ms()
         self.wall_offset_ms += ms
-        self.wall_max_ms = max(self.wall_max_ms, self.now.wall_ms)
 
     def latest_wall_ms(self) -> int:
         """The latest that the wall clock has ever shown."""
-        self.wall_max_ms = max(self.wall_max_ms, self.now.wall_ms)
-        return self.wall_max_ms
+        self._wall_max_ms = max(self._wall_max_ms, self.now.wall_ms)
+        return self._wall_max_ms
 
     def at(self, us: int, action: Action) -> None:
         """Do it then. Things of the same time happen in an order drawn from the seed."""
