@@ -14,7 +14,7 @@ from typing import Final
 from benchmarks.forwarder import Forwarder
 from benchmarks.harness.filling import PAYLOAD_BYTES, PER_CALL, argument_for, submit_all, together
 from benchmarks.harness.fleet import Broker, Fleet
-from benchmarks.harness.proc import rss_bytes
+from benchmarks.harness.proc import CpuMeter, rss_bytes
 from benchmarks.harness.program import Count, Options, run, say
 from benchmarks.harness.report import Bound, Report
 from benchmarks.harness.spread import ratios
@@ -42,6 +42,7 @@ class Side:
     bytes_per_job: float = 0.0
     filled_per_s: float = 0.0
     rates: list[float] = field(default_factory=list)
+    broker_cpu_us: list[float] = field(default_factory=list)
 
 
 async def load_beside(side: Side, jobs: int) -> None:
@@ -126,10 +127,13 @@ async def _rounds(runs: int, kind: Kind, sides: list[Side], forwarder: Forwarder
     for number in range(runs):
         say(f"round {number + 1} of {runs}")
         floors.append((await forwarder.round(JOBS_FORWARDED // part, FORWARDED_PER_FRAME)).jobs_per_s)
-        for side in sides:
+        # Who comes first comes first only every other time.
+        for side in sides if number % 2 == 0 else reversed(sides):
+            meter = CpuMeter.start({"broker": [side.broker.pid]})
             began = time.perf_counter()
             await kind.load(side, jobs)
             side.rates.append(jobs / (time.perf_counter() - began))
+            side.broker_cpu_us.append(meter.per_job_us(jobs)["broker"])
             side.broker.check()
     return floors
 
@@ -139,6 +143,7 @@ def _add(report: Report, kind: Kind, sides: list[Side], floors: list[float]) -> 
     for side in sides:
         what = f"{side.waiting:,} wait {kind.what}"
         report.add(what, "fsync", "jobs/s", side.rates, ratio=ratios(side.rates, floors))
+        report.add("  broker CPU", "fsync", "us/job", side.broker_cpu_us)
     report.add("  many against few", "fsync", "x", ratios(many.rates, few.rates), bound=FLAT)
     report.add("  memory of each waiting job", "fsync", "B", [many.bytes_per_job], bound=BYTES_PER_JOB)
     report.add("  submitting those that wait", "fsync", "jobs/s", [many.filled_per_s])

@@ -6,7 +6,7 @@ from taskq import limits
 from taskq.core import records as r
 from taskq.core.effects import Now
 from taskq.core.endings import Endings
-from taskq.core.job import READY, RUNNING, SCHEDULED, SUCCEEDED, Job
+from taskq.core.job import OVERDUE, READY, RUNNING, SCHEDULED, SUCCEEDED, Job
 from taskq.core.ledger import Ledger
 from taskq.core.outbox import Outbox
 from taskq.core.queues import Queues
@@ -175,8 +175,7 @@ class Attempts:
         if verdict.dead:
             self._endings.die(job, failure.ending, failure.fault, verdict.failures, verdict.crashes, now)
             return
-        expires_ms = job.expires_at_ms
-        if expires_ms and expires_ms <= now.wall_ms + verdict.wait_ms:
+        if job.turn == OVERDUE:
             self._endings.expire([job], now)
             return
         due_ms = now.wall_ms + verdict.wait_ms if verdict.wait_ms else 0

@@ -25,7 +25,7 @@ from taskq.core.effects import (
 )
 from taskq.core.endings import Endings
 from taskq.core.intake import Intake
-from taskq.core.job import CANCELLED, READY, RUNNING, SCHEDULED, Job
+from taskq.core.job import CANCELLED, OVERDUE, READY, RUNNING, SCHEDULED, Job
 from taskq.core.ledger import Ledger
 from taskq.core.outbox import Outbox
 from taskq.core.peers import SILENCE_MS, Peer, Peers
@@ -357,7 +357,6 @@ class Broker:
         orphans = self.peers.remove(number)
         if peer is None:
             return
-        self._forget_refused(peer.hello.session)
         worker = self.roster.workers.get(peer.hello.session)
         if worker is not None and worker.peer == number:
             worker.peer = 0
@@ -365,18 +364,13 @@ class Broker:
             self._without_connection(worker, now)
         self._unvouched(orphans, f"its supervisor {peer.hello.name} was lost", now)
 
-    def _forget_refused(self, session: bytes) -> None:
-        """What was refused and not yet recorded: a session that comes back says it again."""
-        if session in self.intake.refused and not self.peers.has(session):
-            del self.intake.refused[session]
-
     def _without_connection(self, worker: Worker, now: Now) -> None:
         """Leases belong to the session. If a supervisor knows better than we, wait for its word."""
         if not worker.held:
             self.roster.remove(worker)
         elif self.peers.is_vouched(worker.session):
             worker.lost_ms = now.boot_ms
-            self.timers.after(now.boot_ms + limits.VOUCH_WAIT_MS, "word", worker.session)
+            self.timers.after(now.boot_ms + limits.VOUCH_WAIT_MS, "word", worker.session, now.boot_ms)
         else:
             self.attempts.bury(worker, "its connection was lost", now)
 
@@ -444,7 +438,7 @@ class Broker:
         kind, key, mark = timer
         if isinstance(key, bytes):
             if kind == "word":
-                self._word_is_due(key, now)
+                self._word_is_due(key, mark, now)
                 return
             job = self.state.jobs.get(key)
             if job is not None:
@@ -476,15 +470,20 @@ class Broker:
     def _fire_job(self, job: Job, kind: str, mark: int, now: Now) -> None:
         if kind == "due" and job.state is SCHEDULED and job.due_ms == mark:
             self.attempts.due(job)
-        elif kind == "expires" and job.state is not RUNNING and job.submitted_ms == mark:
-            self.endings.expire([job], now)
+        elif kind == "expires" and job.submitted_ms == mark:
+            if job.state is RUNNING:  # the attempt may go on, but there will be no other
+                job.turn = OVERDUE
+            else:
+                self.endings.expire([job], now)
         elif kind == "timeout":
             self.attempts.time_out(job, mark, now)
 
-    def _word_is_due(self, session: bytes, now: Now) -> None:
+    def _word_is_due(self, session: bytes, lost_ms: int, now: Now) -> None:
         """A supervisor had a second to say what became of its process."""
         worker = self.roster.workers.get(session)
-        if worker is None or worker.peer or self.peers.vouched_since(session, worker.lost_ms):
+        if worker is None or worker.peer or worker.lost_ms != lost_ms:
+            return  # it came back; if it was lost again, that loss has a second of its own
+        if self.peers.vouched_since(session, lost_ms):
             return
         self.attempts.bury(worker, "its connection was lost, and its supervisor said nothing", now)
 

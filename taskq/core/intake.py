@@ -19,8 +19,6 @@ class Intake:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._state = ledger.state
-        # Refused below a floor that no record of the session has yet: they go into its next.
-        self.refused: dict[bytes, list[int]] = {}
         self.closed_because = ""  # not empty: nothing new is accepted, and why
 
     def submit(self, session: bytes, submit: Submit, now: Now) -> tuple[list[Job], Confirm]:
@@ -107,20 +105,19 @@ class Intake:
         self, session: bytes, submit: Submit, fresh: list[JobSpec], verdicts: list[Verdict], now: Now
     ) -> list[Job]:
         """One record for each durability in the message; the strictest carries the floor."""
-        refused = self._refused_by_now(session, submit, verdicts)
-        if not fresh:
-            if refused:
-                self.refused[session] = refused
+        end = submit.first + len(submit.jobs)
+        known = self._state.sessions.get(session)
+        is_new_to_session = len(verdicts) < len(submit.jobs) and (known is None or end > known.floor)
+        if not fresh and not is_new_to_session:
             return []
-        self.refused.pop(session, None)
         record = r.Submitted(
             session=session,
-            floor=submit.first + len(submit.jobs),
-            settled=submit.settled,
+            floor=end if known is None else max(end, known.floor),
+            settled=submit.settled if known is None else max(submit.settled, known.settled),
             wall_ms=now.wall_ms,
             terms=submit.terms,
             jobs=fresh,
-            refused=refused,
+            refused=_refused_by_now(known, submit, verdicts),
         )
         kinds = {terms.durability: None for terms in submit.terms}
         if len(kinds) == 1:
@@ -132,14 +129,18 @@ class Intake:
                 made += self._ledger.submit(structs.replace(record, jobs=part), durability)
         return made
 
-    def _refused_by_now(self, session: bytes, submit: Submit, verdicts: list[Verdict]) -> list[int]:
-        """All refusals that the client may not know of, so that each record says it all. What is
-        submitted here again is no longer refused, unless it is refused again."""
-        known = self._state.sessions.get(session)
-        before = self.refused.get(session) or (known.refused if known is not None else ())
-        if not before and not verdicts:
-            return []
-        again = range(submit.first, submit.first + len(submit.jobs))
-        refused = [seq for seq in before if seq >= submit.settled and seq not in again]
-        refused += [verdict.seq for verdict in verdicts]
-        return refused[-limits.SESSION_REFUSED_MAX :]
+
+def _refused_by_now(known: Session | None, submit: Submit, verdicts: list[Verdict]) -> list[int]:
+    """All refusals that the client may not know of, so that each record says it all. What lies
+    between the last record and this one was refused, or there would be a record; what is submitted
+    here again is no longer refused, unless it is refused again."""
+    floor = known.floor if known is not None else 0
+    between = range(max(floor, submit.settled), submit.first)
+    if not verdicts and not between and (known is None or not known.refused):
+        return []
+    again = range(submit.first, submit.first + len(submit.jobs))
+    before = known.refused if known is not None else ()
+    refused = [seq for seq in before if seq >= submit.settled and seq not in again]
+    refused += between[-limits.SESSION_REFUSED_MAX :]
+    refused += [verdict.seq for verdict in verdicts]
+    return refused[-limits.SESSION_REFUSED_MAX :]

@@ -27,6 +27,9 @@ BECOMES: Final[dict[str, frozenset[str]]] = {
 # SCHEDULED and READY may become RUNNING by resuming, and SUCCEEDED by a late ack: a worker that
 # was thought dead had been running it all along.
 
+# Not a time of its own: whether it has expired is decided by a timer, for the wall clock may be set.
+OVERDUE: Final = -1
+
 
 class Job(Struct, gc=False, kw_only=True):
     """One job without an outcome. A million of these wait in memory: every field costs 8 MB.
@@ -43,7 +46,7 @@ class Job(Struct, gc=False, kw_only=True):
     ext: Ext | None = None
     state: JobStateName = READY
     due_ms: int = 0  # wall; what a scheduled job waits for
-    turn: int = 0  # when it became ready, as a count of turns; shared, so it costs nothing
+    turn: int = 0  # when it became ready, as a count of turns; OVERDUE: it expired while it ran
     failures: int = 0
     crashes: int = 0
     lease: int = 0  # its latest

@@ -43,10 +43,6 @@ class Peers:
         self.watch_silence(peer)
         return peer
 
-    def has(self, session: bytes) -> bool:
-        """Is there a connection of this session? Looks at all of them."""
-        return any(peer.hello.session == session for peer in self.peers.values())
-
     def remove(self, number: int) -> list[bytes]:
         """Forget a connection; the sessions that it vouched for and now nobody does."""
         self.peers.pop(number, None)

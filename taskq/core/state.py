@@ -107,8 +107,8 @@ class State:
         # Taken out and put back: sessions stand in the order in which they last submitted.
         session = self.sessions.pop(record.session, None) or Session()
         self.sessions[record.session] = session
-        session.floor = max(session.floor, record.floor)
-        session.settled = max(session.settled, record.settled)
+        session.floor = record.floor
+        session.settled = record.settled
         session.seen_ms = record.wall_ms
         session.seq = seq or session.seq
         session.refused = tuple(record.refused)

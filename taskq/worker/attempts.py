@@ -1,6 +1,7 @@
 """One attempt as the worker sees it, and what the way it ended means to the broker."""
 
 import asyncio
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, Protocol
@@ -21,7 +22,7 @@ PACKING: Final = 2
 class Definition:
     """What the worker has to know of a task."""
 
-    __slots__ = ("executor", "function", "name", "pack", "queue", "read", "retry", "takes_await")
+    __slots__ = ("executor", "function", "name", "pack", "queue", "read", "retry", "takes_await", "waits")
 
     def __init__(self, task: Task[..., Any]) -> None:
         self.name = task.name
@@ -32,6 +33,7 @@ class Definition:
         self.read = task.signature.arguments
         self.pack = task.signature.encode_result
         self.takes_await = task.executor == "async"
+        self.waits = False  # did its latest attempt wait for anything?
 
     def is_final(self, error: BaseException) -> bool:
         """Whether the task's retry policy says that trying again is of no use after this."""
@@ -59,15 +61,16 @@ class Attempt(Context):
     """
 
     __slots__ = (
+        "coroutine",
         "definition",
         "delivery",
-        "has_begun",
         "host",
         "is_reported",
         "is_waiting",
         "running",
         "stopped",
         "terms",
+        "waits_for",
     )
 
     def __init__(self, delivery: Delivery, terms: Terms, definition: Definition, host: Host) -> None:
@@ -77,9 +80,10 @@ class Attempt(Context):
         self.host = host
         # For a slot of its executor.
         self.is_waiting = False
+        # Of one that waits: the Task that is its own, its coroutine, and what it waits for.
         self.running: asyncio.Task[None] | None = None
-        # The task's own code may be reached by a cancellation.
-        self.has_begun = False
+        self.coroutine: Coroutine[Any, Any, Any] | None = None
+        self.waits_for: Any = None
         # Why it was told to stop, once it was; `reason` says more.
         self.stopped: Ending | None = None
         self.is_reported = False

@@ -17,14 +17,16 @@ class Deadlines:
         self._on_due = on_due
         self._due_at: dict[int, float] = {}
         self._heap: list[tuple[float, int]] = []
-        self._timer: asyncio.TimerHandle | None = None
+        # Its time is kept here: uvloop's timers for what is due at once cannot tell theirs.
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0
 
     def set(self, lease: int, timeout_ms: int) -> None:
         """From now on the lease has this long; replaces what was set before."""
         due_at = self._loop.time() + timeout_ms / 1_000
         self._due_at[lease] = due_at
         heappush(self._heap, (due_at, lease))
-        if self._timer is None or due_at < self._timer.when():
+        if self._timer is None or due_at < self._timer_at:
             self._arm()
 
     def clear(self, lease: int) -> None:
@@ -53,13 +55,15 @@ class Deadlines:
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._heap[0][0], self._fire) if self._heap else None
+        self._timer = None
+        if self._heap:
+            self._timer_at = self._heap[0][0]
+            self._timer = self._loop.call_at(self._timer_at, self._fire)
 
     def _fire(self) -> None:
         # Loops keep time in steps of milliseconds and may wake a step early: what is due at the
         # time this timer was set for counts as due.
-        assert self._timer is not None
-        now = max(self._loop.time(), self._timer.when())
+        now = max(self._loop.time(), self._timer_at)
         self._timer = None
         while self._heap and self._heap[0][0] <= now:
             due_at, lease = heappop(self._heap)

@@ -25,6 +25,7 @@ from taskq.protocol.messages import (
     Welcome,
 )
 from taskq.worker.attempts import CALLING, PACKING, READING, Attempt, Definition, failure, stop_failure
+from taskq.worker.coroutines import Coroutines
 from taskq.worker.deadlines import Deadlines
 from taskq.worker.session import Start, WorkerSession
 from taskq.worker.threads import Threads
@@ -75,6 +76,7 @@ class Runner:
         self._wake: Callable[[], None] = _nobody_listens
         self._attempts: dict[int, Attempt] = {}
         self._deadlines = Deadlines(loop, self._on_deadline)
+        self._coroutines = Coroutines(loop, self._end)
         self._threads = Threads(loop, slots.get(THREAD, 0), self._work, self._on_thread_done)
         lanes = (
             _Lane(ASYNC, slots.get(ASYNC, 0), self._start_task),
@@ -225,8 +227,7 @@ class Runner:
     def _start_task(self, attempt: Attempt) -> None:
         if attempt.terms.timeout_ms:
             self._deadlines.set(attempt.delivery.lease, attempt.terms.timeout_ms)
-        # A name spares asyncio making one up, and tells people which task a Task is.
-        attempt.running = self._loop.create_task(self._run(attempt), name=attempt.terms.task)
+        self._coroutines.submit(attempt)
 
     def _start_thread(self, attempt: Attempt) -> None:
         if attempt.terms.timeout_ms:
@@ -234,29 +235,6 @@ class Runner:
         self._threads.submit(attempt)
 
     # -- running ----------------------------------------------------------------------------------
-
-    async def _run(self, attempt: Attempt) -> None:
-        if attempt.stopped:
-            self._end(attempt, stop_failure(attempt, attempt.stopped))
-            return
-        definition = attempt.definition
-        step = READING
-        attempt.has_begun = True
-        try:
-            context_var.set(attempt)
-            args, kwargs = definition.read(attempt.delivery.payload)
-            step = CALLING
-            value = definition.function(*args, **kwargs)
-            if definition.takes_await:
-                value = await value
-            step = PACKING
-            result = definition.pack(value)
-        except BaseException as error:
-            if self._loop.is_closed():
-                raise  # the loop throws away what it did not finish; nobody is left to tell
-            self._end(attempt, failure(attempt, error, step))
-        else:
-            self._end(attempt, result)
 
     def _work(self, attempt: Attempt) -> bytes | Failure:
         """In a thread: one attempt, in a context of its own."""
@@ -301,13 +279,12 @@ class Runner:
         if attempt.is_waiting:
             lane.waiting.remove(attempt)
             self._report(attempt, stop_failure(attempt, ending))
-        elif attempt.running is None:
+        elif lane.name == THREAD:
             self._resize(lane, -1)
             self._report(attempt, stop_failure(attempt, ending))
-        elif attempt.has_begun:
+        elif attempt.running is not None:
             attempt.running.cancel()
-        # Else it sees `stopped` on its first step: a cancelled Task that has not made one would
-        # never enter our code, and its attempt would never be reported.
+        # Else it has not begun, and is reported when its turn comes.
 
     # -- ending -----------------------------------------------------------------------------------
 

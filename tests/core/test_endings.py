@@ -75,7 +75,7 @@ def test_but_its_next_attempt_is_not_wanted_any_more() -> None:
 
 def test_a_job_expires_in_its_backoff() -> None:
     world = World().submit("a", expires_ms=1_000, attempts=5, backoff_ms=400).deliver(to="w").nack(by="w")
-    assert world.tick(400).nack(by="w").state("a") == "expired"
+    assert world.tick(400).nack(by="w").tick(600).state("a") == "expired"
 
 
 def test_expiry_goes_on_through_a_restart() -> None:

@@ -120,14 +120,6 @@ def test_refusals_that_the_client_knows_are_forgotten() -> None:
     assert session.refused == ()
 
 
-def test_refusals_of_those_who_went_away_are_not_kept() -> None:
-    world = World()
-    world.broker.intake.closed_because = "the disk is full"
-    for number in range(20):
-        world.submit(f"job{number}", by=f"p{number}").kill(f"p{number}")
-    assert not world.broker.intake.refused
-
-
 def test_known_jobs_are_confirmed_even_when_nothing_new_is_taken() -> None:
     world = World().submit("a")
     world.broker.intake.closed_because = "the disk is full"

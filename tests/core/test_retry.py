@@ -1,6 +1,7 @@
 """Again, when, or never."""
 
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,8 @@ def verdict(
     *,
     failures: int = 0,
     crashes: int = 0,
-    terms: dict[str, int] | None = None,
-    **fields: object,
+    terms: dict[str, Any] | None = None,
+    **fields: Any,
 ) -> Verdict:
     job = Job(
         id=id_of("a"),

@@ -16,7 +16,7 @@ class Life:
         self.failures = 0
         self.crashes = 0
         self.failed_under: list[int] = []
-        self.lease = 0
+        self.lease = 0  # the one that was recorded last; one that is taken up again may be an older one
         self.end: r.SuccessItem | r.EndedItem | None = None
         self.is_forgotten = False
 
@@ -44,6 +44,7 @@ class Audit:
         # A second life under one id is right only for ids that were submitted more than once.
         self._repeated = repeated
         self.wall_is_steady = wall_is_steady
+        self._forgotten_sessions: dict[bytes, None] = {}
         self._batches: list[tuple[int, bytes]] = []
 
     def read(self, seq: int, blob: bytes) -> None:
@@ -73,6 +74,10 @@ class Audit:
             life = life.before
         return False
 
+    def has_ever_ended(self, job_id: bytes) -> bool:
+        life = self.lives.get(job_id)
+        return life is not None and (life.end is not None or life.before is not None)
+
     # -- one method a record ----------------------------------------------------------------------
 
     def _fold(self, seq: int, blob: bytes) -> None:
@@ -88,6 +93,7 @@ class Audit:
                     for item in record.items:
                         self._ended(item)
                 case r.Forgotten():
+                    self._forgotten_sessions.update(dict.fromkeys(record.sessions))
                     for job_id in record.ids:
                         if job_id in self.lives:
                             self.lives[job_id].is_forgotten = True
@@ -102,7 +108,8 @@ class Audit:
                     raise Violation(
                         "I9", f"job {spec.id.hex()} was submitted over what is there ({old.state})"
                     )
-                if self._repeated.get(spec.id, 1) < 2:
+                is_forgotten = record.session in self._forgotten_sessions
+                if self._repeated.get(spec.id, 1) < 2 and not is_forgotten:
                     raise Violation("I9", f"job {spec.id.hex()} was submitted once and is there twice")
             self.lives[spec.id] = Life(record, record.terms[spec.terms], old)
 
@@ -114,7 +121,7 @@ class Audit:
                 raise Violation("I2", f"lease {held.lease} is for {held.id.hex()}, which nobody submitted")
             if life.end is not None:
                 raise Violation("I3", f"job {held.id.hex()} is {life.state}, and was given away again")
-            life.lease = max(life.lease, held.lease)
+            life.lease = held.lease
             expires_ms = life.terms.expires_ms
             if self.wall_is_steady and expires_ms and record.wall_ms > life.submitted_ms + expires_ms + 2:
                 raise Violation("I7", f"job {held.id.hex()} had expired when it was given away")

@@ -245,7 +245,7 @@ class History:
                 self._acked(host, hello.session, message)
             case Outcomes():
                 for outcome in message.items:
-                    self._ended(host, outcome)
+                    self._ended(host, outcome, is_heard=not host.peers[number].wire.is_cut)
             case Receipts():
                 for receipt in message.items:
                     self._cancelled(host, receipt.id, receipt.code)
@@ -296,7 +296,9 @@ class History:
             self._not_before.pop(id, None)
         self._lives[id] = life
         ended, not_before_us = self._not_before.get(id, (lease, 0))
-        if lease > ended and us < not_before_us - TICK_US:
+        # Unless an older attempt was taken up again meanwhile, and had another wish.
+        is_last = life is None or life.lease in (ended, lease)
+        if lease > ended and is_last and us < not_before_us - TICK_US:
             raise Violation("I7", f"job {id.hex()} was delivered before the time that its worker asked for")
         self.custody.give(hello, number, delivery, terms)
         self.books.on_delivered(hello, number, lease, self._executors[number][terms.task])
@@ -314,20 +316,21 @@ class History:
         asked = self.asked[item.id]
         if isinstance(item, Success):
             is_lost = asked.terms.durability == MEMORY or (self.is_lossy and item.id not in self.audit.lives)
-            if not is_lost and not self.audit.state_of(item.id):
+            if not is_lost and not self.audit.has_ever_ended(item.id):
                 raise Violation("I4", f"success of {item.id.hex()} was acked, and the journal has no outcome")
             return
         job = host.broker.state.jobs.get(item.id)
         if job is not None and job.state is RUNNING and job.lease == item.lease and job.holder == session:
             raise Violation("V2", f"lease {item.lease} of {item.id.hex()} was reported, and is still held")
 
-    def _ended(self, host: BrokerHost, outcome: Outcome) -> None:
+    def _ended(self, host: BrokerHost, outcome: Outcome, *, is_heard: bool) -> None:
         self._agenda.note("outcome", outcome.state, outcome.id)
         id = outcome.id
         asked = self.asked[id]
         durable = asked.terms.durability != MEMORY
         if outcome.state == "unknown":
-            if id in host.broker.state.jobs and self.repeated[id] == 1:
+            # It may have been refused over this connection, and accepted over the next.
+            if id in host.broker.state.jobs and self.repeated[id] == 1 and is_heard:
                 raise Violation("I1", f"job {id.hex()} is said to be unknown, and is there")
             if asked.is_confirmed and not self.audit.state_of(id):
                 raise Violation("I1", f"job {id.hex()} was confirmed, and is said to be unknown")

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from random import Random
 from typing import Final, Protocol, TypeVar
 
+from taskq import limits
 from taskq.core.broker import Broker, Event
 from taskq.core.effects import Batch, Blocked, Close, Connected, Effect, Heard, Lost, Received, Unblocked
 from taskq.errors import JournalError, JournalFailed, JournalFull
@@ -59,7 +60,9 @@ class HostPeer:
 class BrokerHost:
     """Drives the engine as `server/daemon.py` does: drain, decide, commit, speak."""
 
-    def __init__(self, agenda: Agenda, rng: Random, witness: Witness, *, slack_bytes: int) -> None:
+    def __init__(
+        self, agenda: Agenda, rng: Random, witness: Witness, *, slack_bytes: int, outcome_bytes: int
+    ) -> None:
         self.agenda = agenda
         self.disk = MemoryDisk(CLUSTER)
         self.is_up = False
@@ -77,6 +80,7 @@ class BrokerHost:
         self._rng = rng
         self._witness = witness
         self._slack_bytes = slack_bytes
+        self._outcome_bytes = outcome_bytes
         self._count = 0
         self._inbox: list[Event] = []
         self._turn_is_due = False
@@ -94,7 +98,11 @@ class BrokerHost:
             return
         self.starts += 1
         self.journal = MemoryJournal(self.disk, fail=self._fail)
-        broker = Broker(Random(self._rng.random()), compact_slack_bytes=self._slack_bytes)
+        broker = Broker(
+            Random(self._rng.random()),
+            compact_slack_bytes=self._slack_bytes,
+            outcome_bytes=self._outcome_bytes,
+        )
         for seq, blob in _all(self.journal.read()):
             broker.ledger.load(seq, blob)
         broker.ledger.go_on_from(self.journal.last_seq)
@@ -145,6 +153,7 @@ class BrokerHost:
             (lambda: self._lose(peer), lambda: link.on_end(wire)),
         )
         wire.down.put(side.greeting())
+        self._later(limits.HELLO_TIMEOUT_MS * MS, lambda: None if peer.is_welcome else self._lose(peer))
         return wire
 
     def stall(self, number: int, us: int) -> None:

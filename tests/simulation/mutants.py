@@ -1,7 +1,7 @@
 """Bugs to plant, one at a time: a simulation that does not find them proves nothing by finding none."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from random import Random
 from typing import Any, Final
 
@@ -45,36 +45,15 @@ from taskq.protocol.messages import (
 )
 from taskq.server.engine import Engine
 from taskq.worker.session import WorkerSession
+from tests.simulation.patching import Patch, patched
 
-Plant = Callable[["Patch"], None]
+Plant = Callable[[Patch], None]
 MUTANTS: Final[dict[str, Plant]] = {}
 
 
-class Patch:
-    """Changes that can be taken back."""
-
-    def __init__(self) -> None:
-        self._before: list[tuple[Any, str, Any]] = []
-
-    def set(self, owner: Any, name: str, value: Any) -> None:
-        self._before.append((owner, name, owner.__dict__[name]))
-        setattr(owner, name, value)
-
-    def undo(self) -> None:
-        for owner, name, value in reversed(self._before):
-            setattr(owner, name, value)
-
-
-@contextmanager
-def planted(name: str | None) -> Iterator[None]:
+def planted(name: str | None) -> AbstractContextManager[None]:
     """With this bug in the code; None: without."""
-    patch = Patch()
-    try:
-        if name is not None:
-            MUTANTS[name](patch)
-        yield
-    finally:
-        patch.undo()
+    return patched(MUTANTS[name] if name is not None else None)
 
 
 def mutant(plant: Plant) -> Plant:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from tests.simulation.patching import patched, small_limits
 from tests.simulation.world import World
 
 
@@ -25,11 +26,12 @@ def run_seed(seed: int, *, tell: Callable[[str], None] | None = None) -> tuple[i
     """The digest of the seed's trace, and what it broke. An error of the code under test is a failure
     like any other: a broker that dies of its own mistake has kept no promise."""
     world = World(seed, tell=tell)
-    try:
-        return world.run(), None
-    except Exception as error:
-        promise = getattr(error, "promise", type(error).__name__)
-        return world.agenda.digest, Failure(seed, promise, str(error))
+    with patched(small_limits if world.plan.small else None):
+        try:
+            return world.run(), None
+        except Exception as error:
+            promise = getattr(error, "promise", type(error).__name__)
+            return world.agenda.digest, Failure(seed, promise, str(error))
 
 
 def first_failure(seeds: Iterable[int]) -> Failure | None:

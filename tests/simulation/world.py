@@ -43,6 +43,8 @@ class Plan(Struct):
     wall: bool
     power: bool
     slack_bytes: int
+    outcome_bytes: int = limits.OUTCOME_BYTES_BUDGET
+    small: bool = False  # whoever runs this world makes its limits small
 
     @staticmethod
     def draw(rng: Random) -> "Plan":
@@ -57,6 +59,8 @@ class Plan(Struct):
             wall=rng.random() < 0.15,
             power=rng.random() < 0.15,
             slack_bytes=rng.choice((0, 500, 3_000, 1_000_000)),
+            outcome_bytes=rng.choice((0, 5_000, 10**9, 10**9)),
+            small=rng.random() < 0.25,
         )
 
 
@@ -79,7 +83,11 @@ class World:
             sample=lambda: sampling.random() < 0.07,
         )
         self.host = BrokerHost(
-            self.agenda, self._random("host"), self.history, slack_bytes=self.plan.slack_bytes
+            self.agenda,
+            self._random("host"),
+            self.history,
+            slack_bytes=self.plan.slack_bytes,
+            outcome_bytes=self.plan.outcome_bytes,
         )
         self.temper = Temper(self._random("temper"))
         self.producers: list[Producer] = []

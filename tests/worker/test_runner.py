@@ -565,9 +565,10 @@ async def test_draining_hands_back_what_has_not_begun_and_finishes_the_rest() ->
 
 
 async def test_handing_back_cancels_tasks_and_abandoning_gives_up_on_those_that_do_not_stop() -> None:
-    gate, let = Gate(), asyncio.Event()
+    gate, begun, let = Gate(), asyncio.Event(), asyncio.Event()
 
     async def stubborn() -> None:
+        begun.set()
         while not let.is_set():
             with contextlib.suppress(asyncio.CancelledError):
                 await let.wait()
@@ -575,6 +576,7 @@ async def test_handing_back_cancels_tasks_and_abandoning_gives_up_on_those_that_
     host = Host(gate.task(), stubborn)
     polite, rude = host.deliver("gated"), host.deliver("stubborn")
     await gate.began.wait()
+    await begun.wait()
     host.runner.hand_back()
     report = await host.report(polite)
     assert isinstance(report, Failure) and report.ending == "returned"

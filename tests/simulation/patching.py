@@ -1,0 +1,43 @@
+"""Changes to modules and classes that can be taken back: planted bugs, and limits made small."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from taskq import limits
+from taskq.worker import session as worker_session
+
+
+class Patch:
+    """Remembers what was there before."""
+
+    def __init__(self) -> None:
+        self._before: list[tuple[Any, str, Any]] = []
+
+    def set(self, owner: Any, name: str, value: Any) -> None:
+        self._before.append((owner, name, owner.__dict__[name]))
+        setattr(owner, name, value)
+
+    def undo(self) -> None:
+        for owner, name, value in reversed(self._before):
+            setattr(owner, name, value)
+
+
+@contextmanager
+def patched(change: Callable[[Patch], None] | None) -> Iterator[None]:
+    """With this change; None: with none."""
+    patch = Patch()
+    try:
+        if change is not None:
+            change(patch)
+        yield
+    finally:
+        patch.undo()
+
+
+def small_limits(patch: Patch) -> None:
+    """Batches and slices so small that messages are split and compaction takes many steps."""
+    patch.set(limits, "BATCH_MAX", 3)
+    patch.set(worker_session, "BATCH_MAX", 3)
+    patch.set(limits, "COMPACT_SLICE", 2)
+    patch.set(limits, "PAST_LEASES_MAX", 3)
