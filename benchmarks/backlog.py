@@ -97,7 +97,7 @@ async def measure(options: Options) -> Report:
             with Fleet() as fleet:
                 async with AsyncExitStack() as stack:
                     sides = [await _filled(fleet, stack, kind, count) for count in (FEW, options.count)]
-                    floors = await _rounds(options.runs, kind, sides, forwarder, part)
+                    floors = await _rounds(fleet, options.runs, kind, sides, forwarder, part)
             _add(report, kind, sides, floors)
     report.notes.append(
         f"Payloads of {PAYLOAD_BYTES} bytes. Memory: what the broker's process grew by, divided by the jobs."
@@ -115,15 +115,22 @@ async def _filled(fleet: Fleet, stack: AsyncExitStack, kind: Kind, waiting: int)
     side.last_of_calls = await submit_all(app, kind.task_of(side), jobs)
     side.filled_per_s = jobs / (time.perf_counter() - began)
     side.bytes_per_job = (rss_bytes(broker.pid) - before) / jobs
-    fleet.start_worker(broker.url, f"worker-{waiting}", slots=SLOTS)
     return side
 
 
-async def _rounds(runs: int, kind: Kind, sides: list[Side], forwarder: Forwarder, part: int) -> list[float]:
+async def _rounds(
+    fleet: Fleet, runs: int, kind: Kind, sides: list[Side], forwarder: Forwarder, part: int
+) -> list[float]:
     jobs = max(JOBS // part, 2 * SLOTS)
     floors = []
+    workers = {}
     for side in sides:
+        worker = workers[side.waiting] = fleet.start_worker(
+            side.broker.url, f"worker-{side.waiting}", slots=SLOTS
+        )
         await kind.load(side, jobs)
+        # Between the rounds it stands still, or it would soon have run all that waits.
+        worker.stand_still()
     for number in range(runs):
         say(f"round {number + 1} of {runs}")
         floors.append((await forwarder.round(JOBS_FORWARDED // part, FORWARDED_PER_FRAME)).jobs_per_s)
@@ -131,8 +138,10 @@ async def _rounds(runs: int, kind: Kind, sides: list[Side], forwarder: Forwarder
         for side in sides if number % 2 == 0 else reversed(sides):
             meter = CpuMeter.start({"broker": [side.broker.pid]})
             began = time.perf_counter()
+            workers[side.waiting].go_on()
             await kind.load(side, jobs)
             side.rates.append(jobs / (time.perf_counter() - began))
+            workers[side.waiting].stand_still()
             side.broker_cpu_us.append(meter.per_job_us(jobs)["broker"])
             side.broker.check()
     return floors

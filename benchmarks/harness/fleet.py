@@ -162,6 +162,20 @@ class Broker(Process):
 
 
 class Worker(Process):
+    def stand_still(self) -> None:
+        """Stop the processes that run tasks, as a debugger would; their supervisor still vouches for them."""
+        for child in self.children():
+            os.kill(child, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        for child in self.children():
+            os.kill(child, signal.SIGCONT)
+
+    def end(self) -> None:
+        # What stands still cannot stop when it is told to.
+        self.go_on()
+        super().end()
+
     def groups(self) -> dict[str, list[int]]:
         return {"worker": self.children(), "supervisor": [self.pid]}
 

@@ -28,18 +28,18 @@ from taskq.core.intake import Intake
 from taskq.core.job import CANCELLED, OVERDUE, READY, RUNNING, SCHEDULED, Job
 from taskq.core.ledger import Ledger
 from taskq.core.outbox import Outbox
-from taskq.core.peers import SILENCE_MS, Peer, Peers
+from taskq.core.peers import Peer, Peers
+from taskq.core.presence import Presence
 from taskq.core.queues import Queues
 from taskq.core.retention import Retention
 from taskq.core.state import State
 from taskq.core.timers import Timer, Timers
 from taskq.core.watchers import Watchers
-from taskq.core.workers import Roster, Worker
+from taskq.core.workers import Roster
 from taskq.protocol.messages import (
     Ack,
     Announce,
     Cancel,
-    ChildExit,
     Drain,
     Exited,
     Extend,
@@ -92,12 +92,12 @@ class Broker:
         self.attempts = Attempts(
             self.ledger, self.queues, self.roster, self.timers, self.endings, self.out, rng
         )
+        self.presence = Presence(self.peers, self.roster, self.queues, self.attempts, self.timers, self.out)
         self.compaction = Compaction(self.ledger, compact_slack_bytes)
         self._version = version
         self._journal = journal
         self.epoch = 0
         self.started_boot_ms = 0
-
         self.submitted = 0
 
     # -- before the first event ---------------------------------------------------------------
@@ -119,7 +119,7 @@ class Broker:
             if job.state == READY:
                 ready.append(job)
             elif job.state == RUNNING:
-                self._expect_back(job)
+                self.presence.expect_back(job)
         if not self.roster.workers:
             for job in ready:
                 self.attempts.ready(job)
@@ -129,13 +129,6 @@ class Broker:
         for job in ready:
             self.queues.put_aside(job)
         self.timers.after(now.boot_ms + limits.RESUME_GRACE_MS, "resume", 0)
-
-    def _expect_back(self, job: Job) -> None:
-        """The worker of a job that was running may still be running it: it has until `resume`."""
-        worker = self.roster.workers.get(job.holder)
-        if worker is None:
-            worker = self.roster.workers[job.holder] = Worker(job.holder, "")
-        worker.held[job.lease] = job
 
     # -- a turn -------------------------------------------------------------------------------
 
@@ -152,13 +145,13 @@ class Broker:
                 if peer is not None:
                     peer.heard_ms = now.boot_ms
             case Connected():
-                self._connected(event, now)
+                self.presence.connected(event, now)
             case Lost():
-                self._lost(event.peer, now)
+                self.presence.lost(event.peer, now)
             case Blocked():
-                self._blocked(event.peer, now)
+                self.presence.blocked(event.peer, now)
             case Unblocked():
-                self._unblocked(event.peer)
+                self.presence.unblocked(event.peer)
             case _:
                 assert_never(event)
 
@@ -189,11 +182,11 @@ class Broker:
             case Submit():
                 self._submit(peer, command, now)
             case Ack():
-                self.attempts.ack(self._worker(peer), command, now)
+                self.attempts.ack(self.presence.worker(peer), command, now)
             case Watch():
                 self.watchers.watch(peer.number, command.ids)
             case Nack():
-                self.attempts.nack(self._worker(peer), command, now)
+                self.attempts.nack(self.presence.worker(peer), command, now)
             case Ping():
                 self.out.say_at_once(peer.number, Pong(command.token))
             case Unwatch():
@@ -205,24 +198,21 @@ class Broker:
             case Status():
                 self.out.say(peer.number, self.status(command.request, now))
             case Announce():
-                self.roster.announce(self._worker(peer), command)
+                self.roster.announce(self.presence.worker(peer), command)
             case Resume():
-                self.attempts.resume(self._worker(peer), command.items, command.last, now)
-                self._maybe_end_grace()
+                self.attempts.resume(self.presence.worker(peer), command.items, command.last, now)
+                self.presence.maybe_end_grace()
             case Drain():
-                self._drain(self._worker(peer))
+                self.presence.drain(self.presence.worker(peer))
             case Extend():
-                self.attempts.extend(self._worker(peer), command.items, now)
+                self.attempts.extend(self.presence.worker(peer), command.items, now)
             case Progress():
                 self._note_progress(peer, command)
             case Vouch():
-                dropped = self.peers.vouch(peer.number, command.sessions, now)
-                self._unvouched(
-                    dropped, f"its supervisor {peer.hello.name} no longer counts it as its own", now
-                )
+                self.presence.vouch(peer, command.sessions, now)
             case Exited():
                 for child in command.children:
-                    self._exited(child, now)
+                    self.presence.exited(child, now)
             case _:
                 assert_never(command)
 
@@ -256,10 +246,6 @@ class Broker:
                 receipts.append(Receipt(job_id, self._why_not_cancelled(job_id)))
         self.endings.cancel(jobs, cancel.reason, now)
         self.out.say(peer.number, Receipts(cancel.request, receipts))
-
-    def _drain(self, worker: Worker) -> None:
-        worker.draining = True
-        worker.refresh()
 
     def _why_not_cancelled(self, job_id: bytes) -> Literal["cancelled", "finished", "unknown"]:
         kept = self.state.outcomes.get(job_id)
@@ -321,96 +307,10 @@ class Broker:
         )
 
     def _note_progress(self, peer: Peer, progress: Progress) -> None:
-        worker = self._worker(peer)
+        worker = self.presence.worker(peer)
         for item in progress.items:
             if item.lease in worker.held:
                 worker.progress[item.lease] = item
-
-    def _worker(self, peer: Peer) -> Worker:
-        """The worker behind a connection. One that was buried may still speak: what it finished counts."""
-        session = peer.hello.session
-        worker = self.roster.workers.get(session)
-        if worker is None:
-            worker = self.roster.workers[session] = Worker(session, peer.hello.name)
-            worker.peer = peer.number
-        return worker
-
-    # -- who is there -------------------------------------------------------------------------
-
-    def _connected(self, event: Connected, now: Now) -> None:
-        peer = self.peers.add(event.peer, event.hello, now)
-        if event.hello.role != "worker":
-            return
-        worker = self._worker(peer)
-        if worker.peer and worker.peer != peer.number:
-            self.out.close(worker.peer, "replaced", "this session has connected again")
-            self.peers.remove(worker.peer)  # what it still says was said by a past self
-        worker.peer = peer.number
-        worker.name = event.hello.name
-        worker.blocked = False
-        worker.resumed = False
-        worker.unreported = dict(worker.held)
-        worker.refresh()
-
-    def _lost(self, number: int, now: Now) -> None:
-        peer = self.peers.peers.get(number)
-        orphans = self.peers.remove(number)
-        if peer is None:
-            return
-        worker = self.roster.workers.get(peer.hello.session)
-        if worker is not None and worker.peer == number:
-            worker.peer = 0
-            worker.refresh()
-            self._without_connection(worker, now)
-        self._unvouched(orphans, f"its supervisor {peer.hello.name} was lost", now)
-
-    def _without_connection(self, worker: Worker, now: Now) -> None:
-        """Leases belong to the session. If a supervisor knows better than we, wait for its word."""
-        if not worker.held:
-            self.roster.remove(worker)
-        elif self.peers.is_vouched(worker.session):
-            worker.lost_ms = now.boot_ms
-            self.timers.after(now.boot_ms + limits.VOUCH_WAIT_MS, "word", worker.session, now.boot_ms)
-        else:
-            self.attempts.bury(worker, "its connection was lost", now)
-
-    def _unvouched(self, sessions: list[bytes], text: str, now: Now) -> None:
-        """Nobody vouches for these any more: their own connections decide."""
-        for session in sessions:
-            worker = self.roster.workers.get(session)
-            if worker is None:
-                continue
-            if not worker.peer:
-                self.attempts.bury(worker, text, now)
-            elif (peer := self.peers.peers.get(worker.peer)) is not None:
-                self.peers.watch_silence(peer)
-
-    def _exited(self, child: ChildExit, now: Now) -> None:
-        self.peers.unvouch(child.session)
-        worker = self.roster.workers.get(child.session)
-        if worker is not None:
-            self.attempts.bury(worker, child.text or f"exit status {child.status}", now)
-
-    def _blocked(self, number: int, now: Now) -> None:
-        peer = self.peers.peers.get(number)
-        if peer is None:
-            return
-        peer.blocked_ms = now.boot_ms
-        self.timers.after(now.boot_ms + limits.PEER_UNREAD_MS, "unread", number)
-        worker = self.roster.workers.get(peer.hello.session)
-        if worker is not None and worker.peer == number:
-            worker.blocked = True
-            worker.refresh()
-
-    def _unblocked(self, number: int) -> None:
-        peer = self.peers.peers.get(number)
-        if peer is None:
-            return
-        peer.blocked_ms = 0
-        worker = self.roster.workers.get(peer.hello.session)
-        if worker is not None and worker.peer == number:
-            worker.blocked = False
-            worker.refresh()
 
     # -- timers -------------------------------------------------------------------------------
 
@@ -438,7 +338,7 @@ class Broker:
         kind, key, mark = timer
         if isinstance(key, bytes):
             if kind == "word":
-                self._word_is_due(key, mark, now)
+                self.presence.word_is_due(key, mark, now)
                 return
             job = self.state.jobs.get(key)
             if job is not None:
@@ -446,11 +346,11 @@ class Broker:
             return
         match kind:
             case "silent":
-                self._silent(key, mark, now)
+                self.presence.silent(key, mark, now)
             case "unread":
-                self._unread(key, now)
+                self.presence.unread(key, now)
             case "resume":
-                self._end_grace(now)
+                self.presence.end_grace(now)
             case "retention":
                 self.retention.sweep(now)
 
@@ -477,49 +377,3 @@ class Broker:
                 self.endings.expire([job], now)
         elif kind == "timeout":
             self.attempts.time_out(job, mark, now)
-
-    def _word_is_due(self, session: bytes, lost_ms: int, now: Now) -> None:
-        """A supervisor had a second to say what became of its process."""
-        worker = self.roster.workers.get(session)
-        if worker is None or worker.peer or worker.lost_ms != lost_ms:
-            return  # it came back; if it was lost again, that loss has a second of its own
-        if self.peers.vouched_since(session, lost_ms):
-            return
-        self.attempts.bury(worker, "its connection was lost, and its supervisor said nothing", now)
-
-    def _silent(self, number: int, look_ms: int, now: Now) -> None:
-        peer = self.peers.peers.get(number)
-        if peer is None or peer.look_ms != look_ms or not self.peers.is_silent(peer, now):
-            return
-        if self.peers.is_vouched(peer.hello.session):  # busy, but alive
-            self.peers.watch_again(peer, now)
-            return
-        self._give_up(number, "silent", f"nothing was heard for {SILENCE_MS / 1000:g} s", now)
-
-    def _unread(self, number: int, now: Now) -> None:
-        peer = self.peers.peers.get(number)
-        if peer is None or not peer.blocked_ms or now.boot_ms - peer.blocked_ms < limits.PEER_UNREAD_MS:
-            return
-        if not self.peers.is_vouched(peer.hello.session):
-            seconds = limits.PEER_UNREAD_MS / 1000
-            self._give_up(number, "unread", f"what was sent has not been read for {seconds:g} s", now)
-
-    def _give_up(self, number: int, code: str, text: str, now: Now) -> None:
-        """Close, and go on at once: a socket to a frozen host can take for ever to be closed."""
-        self.out.close(number, code, text)
-        self._lost(number, now)
-
-    def _end_grace(self, now: Now) -> None:
-        """Workers that were expected back after a restart and did not come are dead."""
-        for worker in list(self.roster.workers.values()):
-            if not worker.peer and not self.peers.is_vouched(worker.session):
-                self.attempts.bury(worker, "it did not come back after the broker's restart", now)
-        self._line_up()
-
-    def _maybe_end_grace(self) -> None:
-        if self.queues.aside and all(worker.resumed for worker in self.roster.workers.values()):
-            self._line_up()
-
-    def _line_up(self) -> None:
-        for job in self.queues.take_aside():
-            self.attempts.ready(job)

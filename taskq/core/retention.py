@@ -24,6 +24,7 @@ class Retention:
         self._state = ledger.state
         self._timers = timers
         self._budget_bytes = budget_bytes
+        self._began_ms = 0  # boot
         # Finished jobs by how long they are kept: each line is in the order of finishing.
         self._lines: dict[int, deque[bytes]] = {}
 
@@ -31,6 +32,7 @@ class Retention:
         """After recovery: line up what is there."""
         for job_id, kept in sorted(self._state.outcomes.items(), key=_finished):
             self._line(kept).append(job_id)
+        self._began_ms = now.boot_ms
         self._timers.after(now.boot_ms + SWEEP_MS, "retention", 0)
 
     def note(self, job_ids: list[bytes]) -> None:
@@ -98,8 +100,10 @@ class Retention:
         sessions = self._state.sessions
         excess = len(sessions) - limits.SESSIONS_MAX
         old: list[bytes] = []
+        # By the wall clock alone, setting that forward would forget sessions that are here now.
+        is_time = now.boot_ms - self._began_ms >= limits.SESSION_KEEP_MS
         for name, session in sessions.items():  # in the order in which they last submitted
-            is_old = session.seen_ms + limits.SESSION_KEEP_MS < now.wall_ms
+            is_old = is_time and session.seen_ms + limits.SESSION_KEEP_MS < now.wall_ms
             if len(old) >= SLICE or not (is_old or len(old) < excess):
                 break
             old.append(name)

@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar
 
 from taskq.protocol.connection import PeerSide
 from taskq.protocol.frames import encode
-from taskq.protocol.messages import Announce, JobSpec, Message, Resume, Role, Submit, Terms
+from taskq.protocol.messages import Announce, JobSpec, Message, Resume, Role, Submit, Terms, Welcome
 from taskq.server.daemon import Daemon
 from taskq.server.settings import BrokerSettings
 
@@ -82,8 +82,7 @@ class RawPeer:
         """Connected and welcome."""
         side = PeerSide(session=session, role=role, name=role, token=token, **settings)
         async with cls.open(address, side) as peer:
-            while side.welcome is None:
-                await peer.receive()
+            await peer.hear(Welcome)
             yield peer
 
     @classmethod
@@ -101,11 +100,13 @@ class RawPeer:
         await self.writer.drain()
 
     async def hear(self, kind: type[M]) -> M:
-        """The next message of a kind; those before it are passed over."""
+        """The next message of a kind; the others are kept."""
         while True:
-            message = await self.next()
-            if isinstance(message, kind):
-                return message
+            for index, message in enumerate(self._heard):
+                if isinstance(message, kind):
+                    del self._heard[index]
+                    return message
+            await self.receive()
 
     async def next(self) -> Message:
         while not self._heard:

@@ -44,12 +44,14 @@ class Audit:
         # A second life under one id is right only for ids that were submitted more than once.
         self._repeated = repeated
         self.wall_is_steady = wall_is_steady
+        self.crashed: list[int] = []  # leases in the batch that was read last
         self._forgotten_sessions: dict[bytes, None] = {}
         self._batches: list[tuple[int, bytes]] = []
 
     def read(self, seq: int, blob: bytes) -> None:
         """A batch was committed."""
         self._batches.append((seq, blob))
+        self.crashed = []
         self._fold(seq, blob)
 
     def cut_after(self, last_seq: int) -> None:
@@ -143,6 +145,8 @@ class Audit:
                     "I5", f"job {item.id.hex()}: failures and crashes should be {expected}: {item}"
                 )
             self._count(life, item.id, item.lease, item.failures, item.crashes)
+            if item.ending == "crashed":
+                self.crashed.append(item.lease)
             retry = life.terms.retry
             if item.failures >= retry.max_attempts or item.crashes > retry.max_crashes:
                 raise Violation("I5", f"job {item.id.hex()} is to run again after {item}")

@@ -41,6 +41,7 @@ class Custody:
         self._newest: dict[bytes, int] = {}
         self._connected: dict[bytes, int] = {}
         self._vouched: dict[bytes, tuple[int, int]] = {}  # child -> supervisor's connection, when
+        self._dead: dict[bytes, None] = {}
         self._heard_us: dict[int, int] = {}
         self._life = 0
 
@@ -72,7 +73,7 @@ class Custody:
         elif isinstance(command, Exited):
             for child in command.children:
                 self._vouched.pop(child.session, None)
-                self._touch(child.session)
+                self.died(child.session)
 
     def on_lost(self, hello: Hello, number: int) -> None:
         session = hello.session
@@ -138,6 +139,7 @@ class Custody:
                     f"but session {earlier.session.hex()[-8:]} holds it: {earlier}",
                 )
         given = Given(lease, hello.session, number, self._agenda.us, terms.timeout_ms)
+        given.is_touched = hello.session in self._dead
         self._by_job[id] = [given]
         self._by_lease[lease] = given
         self._by_session.setdefault(hello.session, []).append(given)
@@ -165,7 +167,14 @@ class Custody:
             given.is_over = True
 
     def died(self, session: bytes) -> None:
+        self._dead[session] = None
         self._touch(session)
+
+    def buried(self, lease: int) -> None:
+        """The broker says that this lease's worker is dead."""
+        given = self._by_lease.get(lease)
+        if given is not None and not given.is_touched:
+            raise Violation("V2", f"session {given.session.hex()[-8:]} is said to be dead: {given}")
 
     def open_leases(self, session: bytes) -> Iterable[tuple[bytes, int]]:
         """What this session holds, as far as anybody outside knows."""

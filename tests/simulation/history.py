@@ -171,6 +171,8 @@ class History:
 
     def on_written(self, host: BrokerHost, batch: Batch) -> None:
         self.audit.read(batch.seq, batch.blob)
+        for lease in self.audit.crashed:
+            self.custody.buried(lease)
         self.books.on_written(host, batch)
 
     def on_trimmed(self, host: BrokerHost) -> None:

@@ -19,6 +19,7 @@ from taskq.core.job import RUNNING, Job
 from taskq.core.ledger import Ledger
 from taskq.core.outbox import Outbox, Parcel
 from taskq.core.peers import Peers
+from taskq.core.presence import Presence
 from taskq.core.queues import Queues
 from taskq.core.retry import Verdict, judge
 from taskq.core.state import Session, State
@@ -374,7 +375,7 @@ def no_grace_after_a_restart(patch: Patch) -> None:
 
 @mutant
 def exits_are_ignored(patch: Patch) -> None:
-    patch.set(Broker, "_exited", lambda self, child, now: None)
+    patch.set(Presence, "exited", lambda self, child, now: None)
 
 
 @mutant
