@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from benchmarks.harness.fleet import FleetError
 from benchmarks.harness.report import Report
 
 try:
@@ -57,7 +58,10 @@ def run(measure: Measure, about: str | None, *, runs: int = 5, count: Count | No
         runs=told.runs or (1 if told.quick else runs),
         count=_count(count, told),
     )
-    report = run_on_loop(_measured(measure, options))
+    try:
+        report = run_on_loop(_measured(measure, options))
+    except FleetError as error:
+        sys.exit(f"{parser.prog}: {error}")
     print(report.json() if told.json else report.markdown() if told.markdown else report.text())
 
 

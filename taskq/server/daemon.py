@@ -1,33 +1,29 @@
-"""`taskq broker`: sockets, the journal and the clock around the engine.
-
-One turn: everything that has arrived is decided, then what may be said is written, one write a
-peer. Commits run beside the turns, one at a time, in a task of their own.
-"""
+"""`taskq broker`: opens the journal and the port, serves, and stops without losing a word."""
 
 import asyncio
 import contextlib
-import errno
 import gc
 import logging
 import os
 import signal
-import socket
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable
 from http import HTTPStatus
 from random import Random
 
 from taskq import __version__, limits
 from taskq.core.broker import Broker, Event
-from taskq.core.effects import Batch, Close, Effect
-from taskq.errors import ConfigError, JournalError, JournalFailed, JournalFull
+from taskq.errors import ConfigError
 from taskq.journal.base import open_journal
-from taskq.protocol.messages import Goodbye, Hello, Message
+from taskq.protocol.messages import Goodbye, Hello
 from taskq.server.clock import read_clocks
 from taskq.server.engine import Engine
 from taskq.server.http import HttpPages
+from taskq.server.listen import bind, listen_unix, why_not_bound
 from taskq.server.metrics import metrics_text
 from taskq.server.peer import PeerProtocol
 from taskq.server.settings import BrokerSettings
+from taskq.server.turns import Turns
 
 log = logging.getLogger("taskq.server")
 
@@ -82,50 +78,36 @@ class Daemon:
         self._peers: dict[int, PeerProtocol] = {}
         self._strangers = 0
         self._count = 0
-        self._inbox: list[Event] = []
-        self._inbox_bytes = 0
-        self._uncommitted_bytes = 0  # decided since the last cut, about
-        self._paused: list[PeerProtocol] = []
-        self._turn_is_due = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_ms = 0
-        self._due_at_ms = 0
-        self._late_ms = 0
-        self._commits = 0
-        self._commit_wanted = asyncio.Event()
         self.serving = asyncio.Event()
         self._stopping = asyncio.Event()
         self._all_left = asyncio.Event()
         self._exit_code = 0
         self._is_ready = False
-        self._is_last_batch = False
-        self._is_full = False  # the newest append found no room, and is tried again
 
     # -- life ---------------------------------------------------------------------------------
 
     async def run(self) -> int:
         """Open, recover, serve, stop."""
-        self._loop = asyncio.get_running_loop()
         # The port first: who has it taken should hear so before a large journal is read.
-        sockets = self._bind()
+        host, port = self._settings.host, self._settings.port
+        sock = bind(host, port)
+        self.address = (host, sock.getsockname()[1])
         try:
             self._journal = await open_journal(self._settings.journal)
         except BaseException:
-            for sock in sockets:
-                sock.close()
+            sock.close()
             raise
         servers: list[asyncio.Server] = []
         try:
             await self._recover()
-            servers += [await self._loop.create_server(self._make_peer, sock=sock) for sock in sockets]
+            servers.append(await asyncio.get_running_loop().create_server(self._make_peer, sock=sock))
             if self._settings.unix is not None:
-                servers.append(await self._listen_unix(self._settings.unix))
+                servers.append(await listen_unix(self._make_peer, self._settings.unix))
             http = await self._start_http()
         except BaseException:
             for server in servers:
                 server.close()
-            for sock in sockets:
-                sock.close()
+            sock.close()
             await self._journal.close()
             raise
         return await self._serve(servers, http)
@@ -144,10 +126,10 @@ class Daemon:
         self.stop()
 
     async def _serve(self, servers: list[asyncio.Server], http: HttpPages | None) -> int:
-        committer = asyncio.create_task(self._commit_batches())
+        committer = asyncio.create_task(self._turns.commit_batches())
         watchman = asyncio.create_task(self._watch())
         self._is_ready = True
-        self._schedule_turn()
+        self._turns.schedule()
         host, port = self.address
         self._settings.announce(f"listening on taskq://{host}:{port}")
         self.serving.set()
@@ -168,16 +150,9 @@ class Daemon:
     async def _wind_up(self, committer: asyncio.Task[None]) -> None:
         """Decide what has arrived, commit it, say it and goodbye; then close."""
         # Nothing more is read: under load there would always be one more batch to commit.
-        self._paused.clear()
         for peer in self._peers.values():
             peer.pause_reading()
-        if not self._exit_code:
-            self._turn()
-        self._is_last_batch = True
-        self._commit_wanted.set()
-        await committer
-        if self._timer is not None:
-            self._timer.cancel()
+        await self._turns.finish(committer)
         for peer in list(self._peers.values()):
             peer.part(Goodbye("stopping", "the broker stops"))
         if self._peers:
@@ -189,36 +164,8 @@ class Daemon:
 
     # -- start --------------------------------------------------------------------------------
 
-    def _bind(self) -> list[socket.socket]:
-        host, port = self._settings.host, self._settings.port
-        try:
-            infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        except socket.gaierror as error:
-            raise ConfigError(f"--host {host}: {error.strerror}") from None
-        sock = socket.socket(infos[0][0], socket.SOCK_STREAM)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(infos[0][4])
-        except OSError as error:
-            sock.close()
-            raise ConfigError(_why_not_bound(host, port, error)) from None
-        sock.setblocking(False)
-        name = sock.getsockname()
-        self.address = (host, name[1])
-        return [sock]
-
-    async def _listen_unix(self, path: str) -> asyncio.Server:
-        # Only its owner may connect: there are no tokens in the way of a local user otherwise.
-        old = os.umask(0o177)
-        try:
-            return await self._loop.create_unix_server(self._make_peer, path)
-        except OSError as error:
-            raise ConfigError(f"--listen unix:{path}: {error.strerror or error}") from None
-        finally:
-            os.umask(old)
-
     async def _recover(self) -> None:
-        began = self._loop.time()
+        began = time.monotonic()
         broker = Broker(
             Random(),
             version=__version__,
@@ -232,8 +179,9 @@ class Daemon:
         self.cluster = self._journal.cluster
         broker.begin(self.epoch, read_clocks())
         self._engine = Engine(broker)
+        self._turns = Turns(self._engine, self._journal, self._peers, self._fail)
         if broker.state.jobs or broker.state.outcomes:
-            seconds = self._loop.time() - began
+            seconds = time.monotonic() - began
             log.info(
                 "recovered %d jobs and %d outcomes in %.2f s",
                 len(broker.state.jobs),
@@ -249,7 +197,7 @@ class Daemon:
         try:
             host, port = await pages.start(host, port)
         except OSError as error:
-            raise ConfigError(_why_not_bound(host, port, error)) from None
+            raise ConfigError(why_not_bound(host, port, error)) from None
         self._settings.announce(f"serving http://{host}:{port}")
         return pages
 
@@ -283,130 +231,12 @@ class Daemon:
             self._all_left.set()
 
     def post(self, events: list[Event], size: int, peer: PeerProtocol) -> None:
-        """Something has happened; it is decided in the turn at the end of this round of the loop."""
-        self._inbox += events
-        self._inbox_bytes += size
-        if self._inbox_bytes > limits.INBOX_BYTES_MAX:
-            peer.pause_reading()
-            self._paused.append(peer)
-        self._schedule_turn()
-
-    # -- turns --------------------------------------------------------------------------------
-
-    def _schedule_turn(self) -> None:
-        if not self._turn_is_due:
-            self._turn_is_due = True
-            self._loop.call_soon(self._turn)
-
-    def _turn(self) -> None:
-        self._turn_is_due = False
-        if self._uncommitted_bytes > limits.COMMIT_BYTES_MAX and self._engine.committing is not None:
-            return  # the disk is behind: TCP pushes back until the commit has ended
-        events, self._inbox = self._inbox, []
-        self._uncommitted_bytes += self._inbox_bytes
-        self._inbox_bytes = 0
-        now = read_clocks()
-        if self._due_at_ms:
-            self._late_ms = max(now.boot_ms - self._due_at_ms, 0)
-            self._due_at_ms = 0
-        try:
-            effects = self._engine.turn(events, now)
-        except Exception:
-            # A broken invariant: what is in memory cannot be trusted any more, what is on the disk can.
-            log.exception("a decision failed")
-            self._fail("a bug of ours; what was confirmed is in the journal")
-            return
-        self._speak(effects)
-        if self._engine.committing is None and self._engine.broker.ledger.newest > self._engine.committed:
-            self._commit_wanted.set()
-        for peer in self._paused:
-            peer.resume_reading()
-        self._paused.clear()
-        self._set_timer(now.boot_ms)
-
-    def _speak(self, effects: Iterable[Effect]) -> None:
-        """Each peer gets all that it is told in one write."""
-        said: dict[int, list[Message]] = {}
-        closes: list[Close] = []
-        for effect in effects:
-            if isinstance(effect, Close):
-                closes.append(effect)
-            else:
-                said.setdefault(effect.peer, []).append(effect.message)
-        for number, messages in said.items():
-            peer = self._peers.get(number)
-            if peer is not None:
-                peer.say(messages)
-        for close in closes:
-            peer = self._peers.get(close.peer)
-            if peer is not None:
-                log.warning("%s: %s; closing", peer.name, close.goodbye.text)
-                peer.part(close.goodbye)
-
-    def _set_timer(self, boot_ms: int) -> None:
-        """One timer for all that waits for a time."""
-        deadline_ms = self._engine.broker.next_deadline(read_clocks())
-        if deadline_ms is None or (self._timer is not None and self._timer_ms <= deadline_ms):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_ms = deadline_ms
-        self._timer = self._loop.call_later(max(deadline_ms - boot_ms, 0) / 1000, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._due_at_ms = self._timer_ms
-        self._schedule_turn()
-
-    # -- commits ------------------------------------------------------------------------------
-
-    async def _commit_batches(self) -> None:
-        """Append batch after batch; ends when the broker stops and nothing is left, or on failure."""
-        engine = self._engine
-        while True:
-            # After a broken decision nothing more is written: its records may be half of a change.
-            batch = engine.next_batch() if not self._exit_code else None
-            if batch is None:
-                if self._is_last_batch:
-                    return
-                self._commit_wanted.clear()
-                await self._commit_wanted.wait()
-                continue
-            self._uncommitted_bytes = 0
-            try:
-                await self._append(batch)
-                self._commits += 1
-                self._speak(engine.on_committed())
-                if self._inbox or self._due_at_ms:
-                    self._schedule_turn()
-                before = engine.trim_before()
-                if before is not None:
-                    await self._journal.trim(before)
-            except JournalError as error:
-                # Whether it was written is not known, and trying again could hide that it was not.
-                self._fail(f"the journal failed: {error}")
-                return
-
-    async def _append(self, batch: Batch) -> None:
-        """Append; a full disk is waited for: nothing was written, and nothing was promised."""
-        while True:
-            try:
-                await self._journal.append(batch.seq, batch.blob, batch.durability)
-                self._is_full = False
-                return
-            except JournalFull as error:
-                self._is_full = True
-                self._engine.broker.intake.closed_because = "the broker's disk is full"
-                log.error("%s; nothing is confirmed until there is room", error)
-                if self._stopping.is_set():
-                    raise JournalFailed("the disk is full, and the broker was told to stop") from error
-                await asyncio.sleep(DISK_LOOK_SECONDS)
+        """Something has happened on a connection."""
+        self._turns.post(events, size, peer)
 
     def _fail(self, reason: str) -> None:
         log.critical("this broker stops: %s", reason)
         self._exit_code = EXIT_INTERNAL
-        self._is_last_batch = True
-        self._commit_wanted.set()
         self._stopping.set()
 
     async def _watch(self) -> None:
@@ -414,11 +244,11 @@ class Daemon:
         a journal that is gone before somebody's commit does."""
         while True:
             if not await self._journal.renew():
-                self._fail("the journal is no longer ours, or its process has ended")
+                self._turns.fail("the journal is no longer ours, or its process has ended")
                 return
             free = self._journal.free_bytes()
             intake = self._engine.broker.intake
-            is_low = self._is_full or (free is not None and free < limits.DISK_RESERVE_BYTES)
+            is_low = self._turns.is_full or (free is not None and free < limits.DISK_RESERVE_BYTES)
             if is_low != bool(intake.closed_because):
                 text = f"the broker's disk is nearly full: {(free or 0) >> 20} MiB are left"
                 intake.closed_because = text if is_low else ""
@@ -439,7 +269,7 @@ class Daemon:
     def _metrics(self) -> tuple[HTTPStatus, str]:
         status = self._engine.broker.status(0, read_clocks())
         return HTTPStatus.OK, metrics_text(
-            status, {"commits_total": self._commits, "loop_late_ms": self._late_ms}
+            status, {"commits_total": self._turns.commits, "loop_late_ms": self._turns.late_ms}
         )
 
 
@@ -449,14 +279,3 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
-
-
-def _why_not_bound(host: str, port: int, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"port {port} of {host} is taken by another program; stop it (is it another broker?), "
-            "or choose another port with --port (0 picks a free one)"
-        )
-    if error.errno == errno.EACCES:
-        return f"port {port} of {host} needs privileges; choose one above 1023 with --port"
-    return f"cannot listen on {host}:{port}: {error.strerror or error}"

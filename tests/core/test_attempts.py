@@ -3,7 +3,7 @@
 import pytest
 
 from taskq import limits
-from taskq.protocol.messages import Ack, Acked, Extend, Extension, Fault, Held, Nack, Resume, Resumed, Success
+from taskq.protocol.messages import Ack, Acked, Drain, Extend, Extension, Fault, Held, Nack, Resume, Resumed, Success
 from tests.core.world import World, id_of
 
 BACKSTOP_MS = limits.TIMEOUT_BACKSTOP_MS
@@ -80,7 +80,14 @@ def test_attempts_are_numbered_for_people() -> None:
 def test_a_report_said_again_is_answered_and_counts_once() -> None:
     world = World().submit("a", attempts=3).deliver(to="w").deafen("w").nack(by="w").connect("w")
     assert world.peers["w"].unconfirmed == []
+    assert world.odd("w") == []
     assert world.job("a").failures == 1
+
+
+def test_a_success_said_again_is_not_called_a_duplicate_though_nothing_is_kept_of_it() -> None:
+    world = World().worker("w", slots=2).submit("a", keep_ms=0).submit("b").deafen("w").ack("a", by="w").connect("w")
+    assert world.peers["w"].unconfirmed == []
+    assert world.odd("w") == []
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -214,22 +221,16 @@ def test_only_the_worker_that_was_given_up_may_go_on() -> None:
     assert world.state("a") == "scheduled"
 
 
-def test_taken_up_out_of_the_line_and_released_it_stands_there_once() -> None:
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_taken_up_out_of_the_line_and_handed_back_it_stands_there_once(is_cancelled: bool) -> None:
     """It stood there twice once: two workers were given it in one turn."""
-    world = (
-        World()
-        .submit("a", crashes=9)
-        .deliver(to="w")
-        .lose("w")
-        .connect("w")
-        .nack(by="w", ending="returned", after_ms=1)
-    )
-    world.lose("w").tick(1)
-    world.submit("z")
-    assert world.worker("x", slots=9).holds("x") == ["a", "z"]
-    world = World().submit("a", crashes=9).deliver(to="w").lose("w").connect("w")
-    world.say("w").lose("w").tick(60_000)
-    assert world.worker("x", slots=9).holds("x") == ["a"]
+    world = World().submit("a").deliver(to="w").lose("w").connect("w").say("w", Drain())
+    assert world.state("a") == "running"
+    world.nack(by="w", ending="returned")
+    if is_cancelled:
+        world.cancel("a")
+    world.submit("z").worker("x", slots=9)
+    assert world.holds("x") == (["z"] if is_cancelled else ["a", "z"])
 
 
 # -- restarts ---------------------------------------------------------------------------------

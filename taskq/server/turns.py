@@ -1,0 +1,196 @@
+"""Drain, decide, commit, speak: the engine on a real loop with a real journal.
+
+One turn decides everything that has arrived, then says what may be said, one write a peer. Commits
+run beside the turns, one at a time, in `commit_batches`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+
+from taskq import limits
+from taskq.core.broker import Event
+from taskq.core.effects import Batch, Close, Effect
+from taskq.errors import JournalError, JournalFailed, JournalFull
+from taskq.journal.base import Journal
+from taskq.protocol.messages import Message
+from taskq.server.clock import read_clocks
+from taskq.server.engine import Engine
+from taskq.server.peer import PeerProtocol
+
+log = logging.getLogger("taskq.server")
+
+# How long until a commit is tried again that found the disk full.
+FULL_WAIT_SECONDS = 1.0
+
+
+class Turns:
+    """What has arrived, until it is decided; what is decided, until it is committed and said."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        journal: Journal,
+        peers: Mapping[int, PeerProtocol],
+        on_failure: Callable[[str], None],
+    ) -> None:
+        self.is_full = False  # the newest append found no room, and is tried again
+        self.late_ms = 0
+        self.commits = 0
+        self._loop = asyncio.get_running_loop()
+        self._engine = engine
+        self._journal = journal
+        self._peers = peers
+        self._on_failure = on_failure
+        self._inbox: list[Event] = []
+        self._inbox_bytes = 0
+        self._uncommitted_bytes = 0  # decided since the last cut, about
+        self._paused: list[PeerProtocol] = []
+        self._is_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ms = 0
+        self._due_at_ms = 0
+        self._commit_wanted = asyncio.Event()
+        self._has_failed = False
+        self._is_last = False
+
+    def post(self, events: list[Event], size: int, peer: PeerProtocol) -> None:
+        """Something has happened; it is decided in the turn at the end of this round of the loop."""
+        self._inbox += events
+        self._inbox_bytes += size
+        if self._inbox_bytes > limits.INBOX_BYTES_MAX:
+            peer.pause_reading()
+            self._paused.append(peer)
+        self.schedule()
+
+    def schedule(self) -> None:
+        """Take a turn in this round of the loop."""
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._turn)
+
+    async def finish(self, committer: "asyncio.Task[None]") -> None:
+        """Decide what has arrived, commit it and say it. Nothing must be posted after this began."""
+        self._paused.clear()
+        if not self._has_failed:
+            self._turn()
+        self._is_last = True
+        self._commit_wanted.set()
+        await committer
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def fail(self, reason: str) -> None:
+        """Nothing more is decided, committed or said."""
+        self._has_failed = True
+        self._is_last = True
+        self._commit_wanted.set()
+        self._on_failure(reason)
+
+    # -- turns --------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        self._is_due = False
+        if self._has_failed:
+            return
+        if self._uncommitted_bytes > limits.COMMIT_BYTES_MAX and self._engine.committing is not None:
+            return  # the disk is behind: TCP pushes back until the commit has ended
+        events, self._inbox = self._inbox, []
+        self._uncommitted_bytes += self._inbox_bytes
+        self._inbox_bytes = 0
+        now = read_clocks()
+        if self._due_at_ms:
+            self.late_ms = max(now.boot_ms - self._due_at_ms, 0)
+            self._due_at_ms = 0
+        try:
+            effects = self._engine.turn(events, now)
+        except Exception:
+            # A broken invariant: what is in memory cannot be trusted any more, what is on the disk can.
+            log.exception("a decision failed")
+            self.fail("a bug of ours; what was confirmed is in the journal")
+            return
+        self._speak(effects)
+        if self._engine.is_commit_wanted:
+            self._commit_wanted.set()
+        for peer in self._paused:
+            peer.resume_reading()
+        self._paused.clear()
+        self._set_timer(now.boot_ms)
+
+    def _speak(self, effects: Iterable[Effect]) -> None:
+        """Each peer gets all that it is told in one write."""
+        said: dict[int, list[Message]] = {}
+        closes: list[Close] = []
+        for effect in effects:
+            if isinstance(effect, Close):
+                closes.append(effect)
+            else:
+                said.setdefault(effect.peer, []).append(effect.message)
+        for number, messages in said.items():
+            peer = self._peers.get(number)
+            if peer is not None:
+                peer.say(messages)
+        for close in closes:
+            peer = self._peers.get(close.peer)
+            if peer is not None:
+                log.warning("%s: %s; closing", peer.name, close.goodbye.text)
+                peer.part(close.goodbye)
+
+    def _set_timer(self, boot_ms: int) -> None:
+        """One timer for all that waits for a time."""
+        deadline_ms = self._engine.broker.next_deadline(read_clocks())
+        if deadline_ms is None or (self._timer is not None and self._timer_ms <= deadline_ms):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_ms = deadline_ms
+        self._timer = self._loop.call_later(max(deadline_ms - boot_ms, 0) / 1000, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._due_at_ms = self._timer_ms
+        self.schedule()
+
+    # -- commits ------------------------------------------------------------------------------
+
+    async def commit_batches(self) -> None:
+        """Append batch after batch; ends after `finish` when nothing is left, or on failure."""
+        engine = self._engine
+        while True:
+            # After a broken decision nothing more is written: its records may be half of a change.
+            batch = engine.next_batch() if not self._has_failed else None
+            if batch is None:
+                if self._is_last:
+                    return
+                self._commit_wanted.clear()
+                await self._commit_wanted.wait()
+                continue
+            self._uncommitted_bytes = 0
+            try:
+                await self._append(batch)
+                self.commits += 1
+                self._speak(engine.on_committed())
+                if self._inbox or self._due_at_ms:
+                    self.schedule()
+                before = engine.trim_before()
+                if before is not None:
+                    await self._journal.trim(before)
+            except JournalError as error:
+                # Whether it was written is not known, and trying again could hide that it was not.
+                self.fail(f"the journal failed: {error}")
+                return
+
+    async def _append(self, batch: Batch) -> None:
+        """Append; a full disk is waited for: nothing was written, and nothing was promised."""
+        while True:
+            try:
+                await self._journal.append(batch.seq, batch.blob, batch.durability)
+                self.is_full = False
+                return
+            except JournalFull as error:
+                self.is_full = True
+                self._engine.broker.intake.closed_because = "the broker's disk is full"
+                log.error("%s; nothing is confirmed until there is room", error)
+                if self._is_last:
+                    raise JournalFailed("the disk is full, and the broker was told to stop") from error
+                await asyncio.sleep(FULL_WAIT_SECONDS)
