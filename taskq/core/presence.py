@@ -162,6 +162,8 @@ class Presence:
                 self._attempts.bury(worker, text, now)
             elif (peer := self._peers.peers.get(worker.peer)) is not None:
                 self._peers.watch_silence(peer)
+                if peer.blocked_ms:
+                    self._timers.after(peer.blocked_ms + limits.PEER_UNREAD_MS, "unread", peer.number)
 
     # -- after a restart ----------------------------------------------------------------------
 

@@ -129,6 +129,15 @@ def test_a_vouched_process_that_does_not_read_is_not_closed() -> None:
     assert world.unblock("w").holds("w") == ["a"]
 
 
+def test_a_process_that_does_not_read_is_closed_once_nobody_vouches_for_it() -> None:
+    world = (
+        World().worker("w").vouch("w", by="s").block("w").vouch_for(2 * limits.PEER_UNREAD_MS, "w", by="s")
+    )
+    world.beat("w").lose("s").tick()
+    assert world.peers["w"].goodbye is not None
+    assert world.peers["w"].goodbye.code == "unread"
+
+
 # -- sessions ---------------------------------------------------------------------------------
 
 
