@@ -142,12 +142,15 @@ class TaskQ:
         level = None if durability is None else durability_of(durability)
         specs: list[NewJob] = []
         jobs: list[Job[R]] = []
+        task: Task[..., R] | None = None
         for call in calls:
-            task = call.task
-            id = task.settings.id or new_id(task.slot)
-            terms = task.terms if level is None else _with_durability(task.terms, level)
+            if call.task is not task:  # mostly they are of one task
+                task = call.task
+                terms = task.terms if level is None else _with_durability(task.terms, level)
+                own_id, slot, read = task.settings.id, task.slot, task.read_result
+            id = own_id or new_id(slot)
             specs.append((id, terms, call.payload))
-            jobs.append(Job(self, id, task.signature.result))
+            jobs.append(Job(self, id, read))
         seconds = millis_of("confirm_timeout", confirm_timeout) / 1000
         errors = _settle(jobs, await producer.submit(specs, seconds), seconds)
         if errors:
@@ -202,7 +205,7 @@ class TaskQ:
         producer = self._producer()
         options = task.settings
         id = options.id or producer.ids.new_id(task.slot)
-        job: Job[R] = Job(self, id, task.signature.result)
+        job: Job[R] = Job(self, id, task.read_result)
         seconds = options.confirm_timeout_ms / 1000
         errors = _settle([job], await producer.submit(((id, task.terms, payload),), seconds), seconds)
         if errors:

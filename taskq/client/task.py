@@ -6,7 +6,9 @@ import sys
 from collections.abc import Callable, Coroutine
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
+
+from msgspec import Struct
 
 from taskq.client.job import Job
 from taskq.client.options import ExecutorName, SubmitOptions, TaskOptions, checked_name
@@ -43,6 +45,7 @@ class Task(Generic[P, R]):
         self.settings = options
         self.executor: ExecutorName = executor
         self.signature = signature or CallSignature(fn, name)
+        self.read_result = self.signature.result  # bound once: jobs in their thousands refer to it
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
@@ -121,14 +124,11 @@ class Declare(Protocol):
     def __call__(self, fn: Callable[P, R], /) -> PlainTask[P, R]: ...
 
 
-class Call(Generic[R]):
+class Call(Struct, Generic[R], frozen=True, gc=False, eq=False):
     """One call of a task, unsent and immutable."""
 
-    __slots__ = ("payload", "task")
-
-    def __init__(self, task: Task[..., R], payload: bytes) -> None:
-        self.task: Final = task
-        self.payload: Final = payload
+    task: Task[..., R]
+    payload: bytes
 
     def __repr__(self) -> str:
         return f"<Call of {self.task.name}, {len(self.payload)} bytes>"

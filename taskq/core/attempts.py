@@ -108,8 +108,7 @@ class Attempts:
 
     def ack(self, worker: Worker, ack: Ack, now: Now) -> None:
         """Successes. One counts under any lease that the job has had, while it has no outcome."""
-        if ack.seq <= worker.reported:  # sent again: our answer was lost
-            self._out.acked(worker.peer, worker.reported, [])
+        if self._is_known(worker, ack):
             return
         counted: dict[bytes, tuple[Job, Success]] = {}
         odd: list[Reported] = []
@@ -140,13 +139,11 @@ class Attempts:
             else:
                 odd.append(Reported(lease, "stale"))
         self._endings.succeed(counted.values(), now)
-        worker.reported = ack.seq
-        self._out.acked(worker.peer, ack.seq, odd)
+        self._recorded(worker, ack, odd)
 
     def nack(self, worker: Worker, nack: Nack, now: Now) -> None:
         """Attempts that did not succeed. Under a stale lease, that changes nothing."""
-        if nack.seq <= worker.reported:
-            self._out.acked(worker.peer, worker.reported, [])
+        if self._is_known(worker, nack):
             return
         odd: list[Reported] = []
         for failure in nack.items:
@@ -156,8 +153,20 @@ class Attempts:
                 self.end(job, failure, now)
             else:
                 odd.append(Reported(failure.lease, "stale"))
-        worker.reported = nack.seq
-        self._out.acked(worker.peer, nack.seq, odd)
+        self._recorded(worker, nack, odd)
+
+    def _is_known(self, worker: Worker, report: Ack | Nack) -> bool:
+        """Was it sent again, because our answer was lost? Not if it ends a lease that was taken up
+        again meanwhile: for a job that vanished with a broker, and was submitted anew."""
+        held = worker.held
+        if report.seq > worker.reported or (held and any(item.lease in held for item in report.items)):
+            return False
+        self._out.acked(worker.peer, worker.reported, [])
+        return True
+
+    def _recorded(self, worker: Worker, report: Ack | Nack, odd: list[Reported]) -> None:
+        worker.reported = max(worker.reported, report.seq)
+        self._out.acked(worker.peer, worker.reported, odd)
 
     def end(self, job: Job, failure: Failure, now: Now, *, lost: bool = False) -> None:
         """The running attempt of a job ended in failure: again later, or never. `lost`: says who

@@ -131,7 +131,7 @@ class Daemon:
         self._is_ready = True
         self._turns.schedule()
         host, port = self.address
-        self._settings.announce(f"listening on taskq://{host}:{port}")
+        self._settings.announce(f"listening on taskq://{f'[{host}]' if ':' in host else host}:{port}")
         self.serving.set()
         log.info("taskq %s, journal %s, epoch %d", __version__, self._journal.url, self.epoch)
         try:

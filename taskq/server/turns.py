@@ -103,13 +103,12 @@ class Turns:
             self.late_ms = max(now.boot_ms - self._due_at_ms, 0)
             self._due_at_ms = 0
         try:
-            effects = self._engine.turn(events, now)
+            self._speak(self._engine.turn(events, now))
         except Exception:
             # A broken invariant: what is in memory cannot be trusted any more, what is on the disk can.
             log.exception("a decision failed")
             self.fail("a bug of ours; what was confirmed is in the journal")
             return
-        self._speak(effects)
         if self._engine.is_commit_wanted:
             self._commit_wanted.set()
         for peer in self._paused:
@@ -178,6 +177,11 @@ class Turns:
             except JournalError as error:
                 # Whether it was written is not known, and trying again could hide that it was not.
                 self.fail(f"the journal failed: {error}")
+                return
+            except Exception:
+                # Nobody else would notice that nothing is committed any more.
+                log.exception("a commit failed")
+                self.fail("a bug of ours; what was confirmed is in the journal")
                 return
 
     async def _append(self, batch: Batch) -> None:

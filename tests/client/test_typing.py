@@ -43,5 +43,7 @@ def test_mypy_finds_each_planted_mistake_and_nothing_else() -> None:
 
 def test_basedpyright_finds_each_planted_mistake_and_nothing_else() -> None:
     pytest.importorskip("basedpyright")
-    lines, said = reported(["basedpyright", "--level", "error"], r":\d+ - error")
+    lines, said = reported(
+        ["basedpyright", "--pythonpath", sys.executable, "--level", "error"], r":\d+ - error"
+    )
     assert lines == marked(), said

@@ -3,7 +3,19 @@
 import pytest
 
 from taskq import limits
-from taskq.protocol.messages import Ack, Acked, Drain, Extend, Extension, Fault, Held, Nack, Resume, Resumed, Success
+from taskq.protocol.messages import (
+    Ack,
+    Acked,
+    Drain,
+    Extend,
+    Extension,
+    Fault,
+    Held,
+    Nack,
+    Resume,
+    Resumed,
+    Success,
+)
 from tests.core.world import World, id_of
 
 BACKSTOP_MS = limits.TIMEOUT_BACKSTOP_MS
@@ -85,7 +97,15 @@ def test_a_report_said_again_is_answered_and_counts_once() -> None:
 
 
 def test_a_success_said_again_is_not_called_a_duplicate_though_nothing_is_kept_of_it() -> None:
-    world = World().worker("w", slots=2).submit("a", keep_ms=0).submit("b").deafen("w").ack("a", by="w").connect("w")
+    world = (
+        World()
+        .worker("w", slots=2)
+        .submit("a", keep_ms=0)
+        .submit("b")
+        .deafen("w")
+        .ack("a", by="w")
+        .connect("w")
+    )
     assert world.peers["w"].unconfirmed == []
     assert world.odd("w") == []
 

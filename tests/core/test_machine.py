@@ -261,7 +261,6 @@ class Machine(RuleBasedStateMachine):
         batches = broker.ledger.batches
         assert broker.ledger.journal_bytes == sum(len(self.world.journal[batch.seq]) for batch in batches)
 
-
     @invariant()
     def no_room_beside_a_waiting_job(self) -> None:
         if self.world.broker.queues.aside:

@@ -1,5 +1,7 @@
 """Lines: first in first out, nobody twice, nobody forgotten."""
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -8,7 +10,7 @@ from taskq.core.queues import LANES_BEFORE_SWEEP, Lane, Queues
 from tests.core.world import World, id_of, job_terms
 
 
-def a_job(name: str, **terms: str) -> Job:
+def a_job(name: str, **terms: Any) -> Job:
     return Job(id=id_of(name), terms=job_terms(**terms), payload=b"", submitted_ms=0, seq=1)
 
 

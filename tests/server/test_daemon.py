@@ -35,6 +35,7 @@ from taskq.protocol.messages import (
     Watch,
 )
 from taskq.server import daemon as daemon_module
+from taskq.server import turns
 from tests.server.raw_peer import A, B, C, RawPeer, RunningDaemon, encode, running, submit
 from tests.server.test_http import ask, get
 from tests.server.test_metrics import parse
@@ -297,60 +298,36 @@ async def test_commands_before_a_fault_count() -> None:
 # -- peers that do not read -------------------------------------------------------------------
 
 
-async def test_who_does_not_read_is_closed_and_the_others_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("bound", "value", "why"),
+    [
+        ("PEER_UNREAD_MS", 50, "what was sent has not been read for"),
+        ("PEER_BUFFER_BYTES_HARD", 1 << 20, "bytes wait for it; closing"),
+    ],
+)
+async def test_who_does_not_read_is_closed_and_the_others_are_served(
+    bound: str, value: int, why: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(limits, "PEER_BUFFER_BYTES", 4_096)
-    monkeypatch.setattr(limits, "PEER_UNREAD_MS", 50)
+    monkeypatch.setattr(limits, bound, value)
     async with served() as broker, a_producer(broker) as friend:
-        side = PeerSide(session=B, role="producer", name="slow", token=None)
-        sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-        sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, broker.address)
-        reader, writer = await asyncio.open_connection(sock=sock, limit=1_024)
-        slow = RawPeer(reader, writer, side)
-        while side.welcome is None:
-            await slow.receive()
-        try:
-            for number in range(20):
-                # Large answers: what is asked for is said, and nobody reads it.
-                result = (number.to_bytes(16), 500_000)
-                await put_outcome(broker, friend, result, number)
-                writer.write(b"")
-                await slow.say(Watch([result[0]]))
+        await friend.say(submit(A))
+        async with a_worker(broker) as worker:
+            await run_one(worker, result=b"x" * 900_000)
+        async with RawPeer.connect(broker.address, session=B) as slow:
+            slow.writer.transport.pause_reading()  # type: ignore[attr-defined] # it is a socket's
+            # More than the system keeps on the way between two sockets.
+            slow.writer.write(b"".join(encode(Watch([A])) for _ in range(30)))
+            while why not in caplog.text:
+                await friend.say(Ping(1))
+                await friend.hear(Pong)
             while await connections(friend) > 1:
-                pass
-        finally:
-            writer.transport.abort()
-
-
-async def put_outcome(broker: RunningDaemon, friend: RawPeer, result: tuple[bytes, int], number: int) -> None:
-    job_id, size = result
-    await friend.say(submit(job_id, first=number))
-    await friend.hear(Confirm)
-    async with RawPeer.connect(broker.address, "worker", session=job_id) as worker:
-        await worker.work()
-        await run_one(worker, result=b"x" * size)
+                await asyncio.sleep(0)
 
 
 async def connections(friend: RawPeer) -> int:
     await friend.say(Status(1))
-    status = await friend.hear(StatusReport)
-    return status.connections - sum(worker.connected for worker in status.workers)
-
-
-async def test_over_the_hard_bound_it_is_cut_off_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "PEER_BUFFER_BYTES", 4_096)
-    monkeypatch.setattr(limits, "PEER_BUFFER_BYTES_HARD", 1 << 20)
-    async with served() as broker, a_producer(broker) as friend:
-        await put_outcome(broker, friend, (A, 900_000), 0)
-        async with RawPeer.connect(broker.address, session=B) as slow:
-            slow.writer.transport.pause_reading()  # type: ignore[attr-defined] # it is a socket's
-            for _ in range(40):
-                if await connections(friend) == 1:
-                    break
-                slow.writer.write(b"".join(encode(Watch([A])) for _ in range(5)))
-            while await connections(friend) > 1:
-                pass
+    return (await friend.hear(StatusReport)).connections
 
 
 # -- pages ------------------------------------------------------------------------------------
@@ -394,7 +371,8 @@ def use_journal(monkeypatch: pytest.MonkeyPatch) -> UseJournal:
             return journal
 
         monkeypatch.setattr(daemon_module, "open_journal", opened)
-        monkeypatch.setattr(daemon_module, "DISK_LOOK_SECONDS", 0.01)
+        monkeypatch.setattr(daemon_module, "DISK_LOOK_SECONDS", 0.001)
+        monkeypatch.setattr(turns, "FULL_WAIT_SECONDS", 0.05)
         return journal
 
     return use
@@ -475,6 +453,19 @@ async def test_a_broken_decision_ends_the_broker_and_is_not_written(
     assert broker.exit_code == 70
     assert journal.last_seq == 1
     assert "a decision failed" in caplog.text
+
+
+async def test_a_bug_while_committing_ends_the_broker_too(
+    use_journal: UseJournal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nothing would be committed any more, and nobody would notice."""
+    use_journal()
+    async with served() as broker, a_producer(broker) as producer:
+        monkeypatch.setattr(broker.daemon._engine, "trim_before", lambda: 1 / 0)
+        await producer.say(submit(A))
+        assert Goodbye in [type(message) for message in await producer.rest()]
+    assert broker.exit_code == 70
+    assert "ZeroDivisionError" in caplog.text
 
 
 # -- its end ----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """What goes wrong: each fault strikes one thing at one moment, drawn from the seed."""
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -25,7 +26,7 @@ class Faults:
             (self._cut, 8),
             (self._snip, 8),
             (self._vanish, 2),
-            (self._low_disk, 2),
+            (self._low_disk, 3),
             (self._crash_broker, 4),
             (self._doom_broker, 4),
             (self._journal_trouble, 2),
@@ -104,17 +105,23 @@ class Faults:
         self._world.host.trouble.append(JournalFull("full") if is_full else JournalFailed("failed"))
 
     def _low_disk(self) -> None:
-        """The daemon sees that there is little room: nothing new is accepted for a while."""
+        """The daemon sees that there is little room: nothing new is accepted for a while. Whoever is
+        deaf then does not hear that it was refused, and loses its connection before it could."""
         host = self._world.host
         if not host.is_up:
             return
         intake = host.broker.intake
         intake.closed_because = "the broker's disk is nearly full"
+        full_us = self._rng.randrange(SECOND)
+        peers = [peer for peer in host.peers.values() if peer.is_welcome and peer.hello.role == "producer"]
+        for peer in peers[: self._rng.randrange(3)]:
+            peer.wire.down.stall()
+            self._world.agenda.after(full_us + self._rng.randrange(SECOND), partial(peer.wire.cut, 0, 0))
 
         def find_room() -> None:
             intake.closed_because = ""
 
-        self._world.agenda.after(self._rng.randrange(SECOND), find_room)
+        self._world.agenda.after(full_us, find_room)
 
     def _slow_disk(self) -> None:
         self._world.host.slow_commits = self._rng.randrange(1, 5)

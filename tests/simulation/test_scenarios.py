@@ -1,4 +1,4 @@
-"""The promises one by one: directed stories in the simulated world, with nothing left to chance but delays."""
+"""The promises one by one: directed stories, with nothing left to chance but delays."""
 
 from taskq import limits
 from taskq.errors import JournalFull
@@ -156,6 +156,19 @@ def test_a_child_that_only_lost_its_connection_goes_on() -> None:
     story.rest()
     assert story.begun(id) == 1
     assert story.history.audit.lives[id].crashes == 0
+
+
+def test_each_loss_of_a_connection_has_a_second_of_its_own() -> None:
+    story = Story(job_ms=5_000)
+    child = story.child()
+    (id,) = story.submit()
+    story.worker()
+    for back_us in (20 * MS, 600 * MS):
+        assert child.link.wire is not None
+        child.link.wire.cut(0, back_us)
+        story.wait(850 * MS)
+    story.rest()
+    assert story.begun(id) == 1
 
 
 def test_a_lone_worker_that_comes_back_in_time_goes_on() -> None:
