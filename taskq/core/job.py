@@ -63,10 +63,7 @@ class Job(Struct, gc=False, kw_only=True):
         """Was this ever a lease of this job?"""
         return lease == self.lease or lease in self.past
 
-    @property
-    def attempt(self) -> int:
-        """The number of its current or next attempt. Handing back and snoozing count as nothing."""
-        return self.failures + self.crashes + 1
+
 
     @property
     def expires_at_ms(self) -> int:

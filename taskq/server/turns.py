@@ -6,6 +6,7 @@ run beside the turns, one at a time, in `commit_batches`.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from taskq import limits
@@ -20,6 +21,9 @@ from taskq.server.peer import PeerProtocol
 
 log = logging.getLogger("taskq.server")
 
+# A turn decides about so much. With larger ones, producers, broker and workers work by turns on one
+# great heap of jobs, and all but one core wait; with smaller ones, commits and writes are not shared.
+TURN_BYTES = 32 * 1024
 # How long until a commit is tried again that found the disk full.
 FULL_WAIT_SECONDS = 1.0
 
@@ -42,7 +46,7 @@ class Turns:
         self._journal = journal
         self._peers = peers
         self._on_failure = on_failure
-        self._inbox: list[Event] = []
+        self._inbox: deque[tuple[list[Event], int]] = deque()
         self._inbox_bytes = 0
         self._uncommitted_bytes = 0  # decided since the last cut, about
         self._paused: list[PeerProtocol] = []
@@ -56,7 +60,7 @@ class Turns:
 
     def post(self, events: list[Event], size: int, peer: PeerProtocol) -> None:
         """Something has happened; it is decided in the turn at the end of this round of the loop."""
-        self._inbox += events
+        self._inbox.append((events, size))
         self._inbox_bytes += size
         if self._inbox_bytes > limits.INBOX_BYTES_MAX:
             peer.pause_reading()
@@ -72,7 +76,8 @@ class Turns:
     async def finish(self, committer: "asyncio.Task[None]") -> None:
         """Decide what has arrived, commit it and say it. Nothing must be posted after this began."""
         self._paused.clear()
-        if not self._has_failed:
+        self._turn()
+        while self._inbox and not self._has_failed:
             self._turn()
         self._is_last = True
         self._commit_wanted.set()
@@ -95,9 +100,7 @@ class Turns:
             return
         if self._uncommitted_bytes > limits.COMMIT_BYTES_MAX and self._engine.committing is not None:
             return  # the disk is behind: TCP pushes back until the commit has ended
-        events, self._inbox = self._inbox, []
-        self._uncommitted_bytes += self._inbox_bytes
-        self._inbox_bytes = 0
+        events = self._take()
         now = read_clocks()
         if self._due_at_ms:
             self.late_ms = max(now.boot_ms - self._due_at_ms, 0)
@@ -111,10 +114,25 @@ class Turns:
             return
         if self._engine.is_commit_wanted:
             self._commit_wanted.set()
-        for peer in self._paused:
-            peer.resume_reading()
-        self._paused.clear()
+        if self._inbox:
+            self.schedule()
+        elif self._paused:
+            for peer in self._paused:
+                peer.resume_reading()
+            self._paused.clear()
         self._set_timer(now.boot_ms)
+
+    def _take(self) -> list[Event]:
+        """What has arrived first, as much as one turn decides."""
+        events: list[Event] = []
+        size = 0
+        while self._inbox and size < TURN_BYTES:
+            more, more_bytes = self._inbox.popleft()
+            events += more
+            size += more_bytes
+        self._inbox_bytes -= size
+        self._uncommitted_bytes += size
+        return events
 
     def _speak(self, effects: Iterable[Effect]) -> None:
         """Each peer gets all that it is told in one write."""

@@ -19,6 +19,8 @@ from taskq.worker.attempts import CALLING, PACKING, READING, Attempt, failure, s
 
 Outcome = bytes | Failure
 
+# So many attempts in a row that never wait, and the loop gets its turn: to read, and to report.
+BREATH: Final = 128
 # What a step returns when the attempt has not ended: it waits.
 WAITS: Final = None
 
@@ -49,7 +51,12 @@ class Coroutines:
         """One attempt after the other, until one waits: that one keeps this Task, and is its last."""
         task = cast("asyncio.Task[None]", asyncio.current_task())
         following, done = self._next, self._on_done
+        in_a_row = 0
         while following:
+            in_a_row += 1
+            if in_a_row % BREATH == 0:
+                await asyncio.sleep(0)
+                continue
             attempt = following.popleft()
             if attempt.stopped:
                 done(attempt, stop_failure(attempt, attempt.stopped))

@@ -34,7 +34,7 @@ def test_a_released_job_goes_to_the_end() -> None:
     assert world.holds("w") + world.holds("x") == ["b", "a"]
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["put", "bury", "take"]), st.integers(0, 60)), max_size=300))
 def test_a_lane_is_a_list_without_its_tombstones(steps: list[tuple[str, int]]) -> None:
     lane, model = Lane("q", "t", 1), list[Job]()

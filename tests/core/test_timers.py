@@ -1,6 +1,6 @@
 """Timers: in order, never early, few kept."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskq.core.effects import Now
@@ -8,6 +8,7 @@ from taskq.core.timers import TIMERS_BEFORE_SWEEP, WALL_LOOK_MS, Timers
 from tests.core.world import World
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 50))), st.lists(st.integers(1, 20)))
 def test_each_fires_once_in_order_and_never_early(timers: list[tuple[bool, int]], steps: list[int]) -> None:
     heap, now, fired = Timers(), Now(0, 1_000), []

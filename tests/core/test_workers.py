@@ -34,7 +34,7 @@ def test_the_turn_goes_on_where_it_stopped() -> None:
     assert world.served() == ["x", "y"] * 3
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 8))
 def test_over_any_window_the_counts_of_free_workers_differ_by_one(
     workers: int, rounds: int, batch: int
@@ -45,11 +45,9 @@ def test_over_any_window_the_counts_of_free_workers_differ_by_one(
     for number in range(rounds * workers):
         world.submit(*names(batch, f"{number}."))
     served = world.served()
-    for start in range(len(served) - batch):
-        for end in range(start, len(served)):
-            counts = Counter(served[start:end])
-            of_each = [counts[f"w{number}"] for number in range(workers)]
-            assert max(of_each) - min(of_each) <= 1
+    # Each once in any window of as many: so over windows of any length, too, they differ by one at most.
+    for start in range(len(served) - workers + 1):
+        assert len(set(served[start : start + workers])) == workers
 
 
 def test_queues_take_turns() -> None:

@@ -18,6 +18,7 @@ from taskq.errors import ConfigError, JournalError, JournalFailed, JournalFull
 from taskq.journal.base import open_journal
 from taskq.journal.memory import MemoryDisk, MemoryJournal
 from taskq.protocol.connection import PeerSide
+from taskq.protocol.frames import encode
 from taskq.protocol.messages import (
     Ack,
     Acked,
@@ -36,7 +37,8 @@ from taskq.protocol.messages import (
 )
 from taskq.server import daemon as daemon_module
 from taskq.server import turns
-from tests.server.raw_peer import A, B, C, RawPeer, RunningDaemon, encode, running, submit
+from taskq.server.settings import BrokerSettings
+from tests.server.raw_peer import A, B, C, RawPeer, RunningDaemon, running, submit
 from tests.server.test_http import ask, get
 from tests.server.test_metrics import parse
 
@@ -162,11 +164,11 @@ async def test_a_port_that_is_taken_is_explained() -> None:
     async with served() as broker:
         _, port = broker.address
         with pytest.raises(ConfigError, match=f"port {port} .*is taken.*another port"):
-            await daemon_module.Daemon(daemon_module.BrokerSettings(port=port, journal="memory:")).run()
+            await daemon_module.Daemon(BrokerSettings(port=port, journal="memory:")).run()
 
 
 async def test_a_name_that_is_no_host_is_explained() -> None:
-    settings = daemon_module.BrokerSettings(host="not a host", journal="memory:")
+    settings = BrokerSettings(host="not a host", journal="memory:")
     with pytest.raises(ConfigError, match="not a host"):
         await daemon_module.Daemon(settings).run()
 
@@ -175,7 +177,7 @@ async def test_a_journal_that_cannot_be_opened_frees_the_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(ConfigError):
-        await daemon_module.Daemon(daemon_module.BrokerSettings(port=port, journal="nonsense:")).run()
+        await daemon_module.Daemon(BrokerSettings(port=port, journal="nonsense:")).run()
     with socket.create_server(("127.0.0.1", port)):
         pass
 
@@ -183,7 +185,7 @@ async def test_a_journal_that_cannot_be_opened_frees_the_port() -> None:
 async def test_an_http_port_that_is_taken_frees_everything(tmp_path: Path) -> None:
     journal = f"sqlite:{tmp_path}/taskq.db"
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        settings = daemon_module.BrokerSettings(port=0, journal=journal, http=taken.getsockname())
+        settings = BrokerSettings(port=0, journal=journal, http=taken.getsockname())
         failing = daemon_module.Daemon(settings)
         with pytest.raises(ConfigError, match="is taken"):
             await failing.run()

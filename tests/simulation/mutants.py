@@ -344,6 +344,17 @@ def reported_leases_are_taken_up_again(patch: Patch) -> None:
 
 
 @mutant
+def old_reports_are_ignored_though_their_leases_are_held(patch: Patch) -> None:
+    def is_known(self: Attempts, worker: Worker, report: Ack | Nack) -> bool:
+        if report.seq > worker.reported:
+            return False
+        self._out.acked(worker.peer, worker.reported, [])
+        return True
+
+    patch.set(Attempts, "_is_known", is_known)
+
+
+@mutant
 def worker_forgets_reports_when_it_reconnects(patch: Patch) -> None:
     on_welcome = WorkerSession.on_welcome
 
@@ -381,6 +392,18 @@ def exits_are_ignored(patch: Patch) -> None:
 @mutant
 def vouching_is_ignored(patch: Patch) -> None:
     patch.set(Peers, "is_vouched", lambda self, session: False)
+
+
+@mutant
+def an_earlier_loss_decides(patch: Patch) -> None:
+    """A second loss of the connection does not get a second of its own."""
+    word_is_due = Presence.word_is_due
+
+    def hasty(presence: Presence, session: bytes, lost_ms: int, now: Now) -> None:
+        worker = presence._roster.workers.get(session)
+        word_is_due(presence, session, worker.lost_ms if worker is not None else lost_ms, now)
+
+    patch.set(Presence, "word_is_due", hasty)
 
 
 @mutant
