@@ -5,6 +5,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Final
 
+from taskq import limits
 from taskq.errors import JournalFailed, JournalFull
 from taskq.protocol.messages import Acked, Confirm, Deliver, Outcomes, Receipts, Resumed, Revoke
 from tests.simulation.agenda import MS, SECOND
@@ -25,6 +26,7 @@ class Faults:
         kinds: list[tuple[Callable[[], None], int]] = [
             (self._cut, 8),
             (self._snip, 8),
+            (self._flap, 4),
             (self._vanish, 2),
             (self._low_disk, 3),
             (self._crash_broker, 4),
@@ -63,6 +65,21 @@ class Faults:
         peers = list(self._world.host.peers.values())
         if peers:
             self._rng.choice(peers).wire.cut(self._learns(), self._learns())
+
+    def _flap(self) -> None:
+        """A worker loses its connection, and again just before the broker would judge the first loss."""
+        worker = self._worker()
+        wire = worker.link.wire if worker is not None else None
+        if worker is None or wire is None:
+            return
+
+        def again() -> None:
+            if worker.link.wire is not None:
+                worker.link.wire.cut(0, self._learns())
+
+        wire.cut(0, self._rng.randrange(20 * MS))
+        early_us = self._rng.randrange(1, 300 * MS)
+        self._world.agenda.after(limits.VOUCH_WAIT_MS * MS - early_us, again)
 
     def _snip(self) -> None:
         """What was decided is never heard: the moment that is worst for each promise."""

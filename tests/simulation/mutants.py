@@ -344,17 +344,6 @@ def reported_leases_are_taken_up_again(patch: Patch) -> None:
 
 
 @mutant
-def old_reports_are_ignored_though_their_leases_are_held(patch: Patch) -> None:
-    def is_known(self: Attempts, worker: Worker, report: Ack | Nack) -> bool:
-        if report.seq > worker.reported:
-            return False
-        self._out.acked(worker.peer, worker.reported, [])
-        return True
-
-    patch.set(Attempts, "_is_known", is_known)
-
-
-@mutant
 def worker_forgets_reports_when_it_reconnects(patch: Patch) -> None:
     on_welcome = WorkerSession.on_welcome
 
