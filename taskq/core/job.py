@@ -63,8 +63,6 @@ class Job(Struct, gc=False, kw_only=True):
         """Was this ever a lease of this job?"""
         return lease == self.lease or lease in self.past
 
-
-
     @property
     def expires_at_ms(self) -> int:
         """Wall time at which it is no longer wanted, if it still waits then; 0: never."""

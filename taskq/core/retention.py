@@ -12,6 +12,8 @@ from taskq.core.timers import Timers
 
 # Outcomes forgotten in one turn: bounds what a large budget overrun adds to it.
 SLICE = 2_000
+# Taken from one line before the others are looked at again: within so many, age is not exact.
+RUN = 100
 # How often what has grown old is looked for; outcomes may be kept this much longer than asked.
 SWEEP_MS = 1_000
 
@@ -54,14 +56,15 @@ class Retention:
             return
         excess = self._state.outcome_bytes - self._budget_bytes
         gone: list[bytes] = []
-        while excess > 0 and len(gone) < SLICE:
-            oldest = self._oldest()
-            if oldest is None:
-                break
-            kept = self._state.outcomes[oldest]
-            excess -= kept.size + limits.OUTCOME_OVERHEAD_BYTES
-            self._lines[_keep_ms(kept)].popleft()
-            gone.append(oldest)
+        while excess > 0 and len(gone) < SLICE and (line := self._oldest_line()):
+            for _ in range(min(RUN, len(line))):
+                job_id = line.popleft()
+                kept = self._state.outcomes.get(job_id)
+                if kept is not None:
+                    excess -= kept.size + limits.OUTCOME_OVERHEAD_BYTES
+                    gone.append(job_id)
+                if excess <= 0:
+                    break
         self._forget(gone, [])
 
     def sweep(self, now: Now) -> None:
@@ -85,15 +88,14 @@ class Retention:
     def _line(self, kept: Kept) -> deque[bytes]:
         return self._lines.setdefault(_keep_ms(kept), deque())
 
-    def _oldest(self) -> bytes | None:
-        """The outcome that was finished first, of all lines."""
-        heads = []
-        for line in self._lines.values():
-            while line and line[0] not in self._state.outcomes:
-                line.popleft()
-            if line:
-                heads.append((self._state.outcomes[line[0]].item.finished_ms, line[0]))
-        return min(heads)[1] if heads else None
+    def _oldest_line(self) -> deque[bytes] | None:
+        """The line whose head was finished first."""
+        lines = [line for line in self._lines.values() if line]
+        return min(lines, key=self._head_finished_ms, default=None)
+
+    def _head_finished_ms(self, line: deque[bytes]) -> int:
+        kept = self._state.outcomes.get(line[0])
+        return kept.item.finished_ms if kept is not None else 0  # forgotten already: take it out first
 
     def _old_sessions(self, now: Now) -> list[bytes]:
         """The sessions seen longest ago, when there are too many or their time is over."""

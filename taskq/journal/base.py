@@ -1,6 +1,6 @@
 """What every journal promises, and how one is opened by its address."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from enum import IntEnum
 from pathlib import Path
 from typing import Final, Protocol
@@ -60,10 +60,11 @@ class Journal(Protocol):
     async def release(self) -> None:
         """Give ownership up. An embedded journal gives it up when it is closed."""
 
-    async def append(self, seq: int, blob: bytes, durability: int) -> None:
-        """Add batch `seq` = the last one + 1; returns when it is as durable as asked.
+    def append(self, seq: int, blob: bytes, durability: int) -> Awaitable[object]:
+        """Add batch `seq` = the last one + 1; awaited, it returns when that is as durable as asked.
 
-        Raises JournalFull or JournalFailed. Cancelling the wait does not undo the append.
+        Await it once, soon: some begin at the call, some then. Raises JournalFull or JournalFailed.
+        Cancelling the wait does not undo the append.
         """
 
     def read(self) -> AsyncIterator[tuple[int, bytes]]:

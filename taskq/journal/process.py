@@ -85,8 +85,8 @@ class ProcessJournal:
     async def release(self) -> None:
         pass
 
-    async def append(self, seq: int, blob: bytes, durability: int) -> None:
-        await self._pipe.ask(Ask.APPEND, seq, durability, blob)
+    def append(self, seq: int, blob: bytes, durability: int) -> "asyncio.Future[bytes]":
+        return self._pipe.ask(Ask.APPEND, seq, durability, blob)
 
     async def read(self) -> AsyncIterator[tuple[int, bytes]]:
         ahead = self._pipe.ask(Ask.READ, 0)

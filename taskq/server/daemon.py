@@ -32,6 +32,8 @@ EXIT_INTERNAL = 70
 DISK_LOOK_SECONDS = 1.0
 # How long peers get to read what was said last.
 GOODBYE_SECONDS = 2.0
+# A fleet that reconnects at once must not find the door shut: a refused SYN is tried again after 1 s.
+BACKLOG = 1_024
 # A full collection looks at every job; most objects here die young or never.
 GC_THRESHOLDS = (50_000, 50, 1_000)
 
@@ -100,7 +102,9 @@ class Daemon:
         servers: list[asyncio.Server] = []
         try:
             await self._recover()
-            servers.append(await asyncio.get_running_loop().create_server(self._make_peer, sock=sock))
+            servers.append(
+                await asyncio.get_running_loop().create_server(self._make_peer, sock=sock, backlog=BACKLOG)
+            )
             if self._settings.unix is not None:
                 servers.append(await listen_unix(self._make_peer, self._settings.unix))
             http = await self._start_http()

@@ -26,11 +26,6 @@ class Engine:
             handle(event, now)
         return [effect for effect in self.broker.settle(now) if self._may_go(effect)]
 
-    @property
-    def is_commit_wanted(self) -> bool:
-        """There are records to commit, and no commit is running."""
-        return self.committing is None and self.broker.ledger.newest > self.committed
-
     def next_batch(self) -> Batch | None:
         """What to append now; None when a commit is running or there is nothing to commit."""
         if self.committing is None:

@@ -7,7 +7,7 @@ run beside the turns, one at a time, in `commit_batches`.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from taskq import limits
 from taskq.core.broker import Event
@@ -21,6 +21,7 @@ from taskq.server.peer import PeerProtocol
 
 log = logging.getLogger("taskq.server")
 
+A_BUG = "a bug of ours; what was confirmed is in the journal"
 # A turn decides about so much. With larger ones, producers, broker and workers work by turns on one
 # great heap of jobs, and all but one core wait; with smaller ones, commits and writes are not shared.
 TURN_BYTES = 32 * 1024
@@ -54,9 +55,11 @@ class Turns:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
         self._due_at_ms = 0
+        self._commit: tuple[Batch, Awaitable[object]] | None = None  # begun, and not yet seen to
         self._commit_wanted = asyncio.Event()
         self._has_failed = False
         self._is_last = False
+        self._is_over = False
 
     def post(self, events: list[Event], size: int, peer: PeerProtocol) -> None:
         """Something has happened; it is decided in the turn at the end of this round of the loop."""
@@ -77,11 +80,13 @@ class Turns:
         """Decide what has arrived, commit it and say it. Nothing must be posted after this began."""
         self._paused.clear()
         self._turn()
-        while self._inbox and not self._has_failed:
+        # What the disk has no room for now was promised to nobody: it will be said to the next broker.
+        while self._inbox and not self._has_failed and not self._is_disk_behind:
             self._turn()
         self._is_last = True
         self._commit_wanted.set()
         await committer
+        self._is_over = True
         if self._timer is not None:
             self._timer.cancel()
 
@@ -96,10 +101,10 @@ class Turns:
 
     def _turn(self) -> None:
         self._is_due = False
-        if self._has_failed:
+        if self._has_failed or self._is_over:
             return
-        if self._uncommitted_bytes > limits.COMMIT_BYTES_MAX and self._engine.committing is not None:
-            return  # the disk is behind: TCP pushes back until the commit has ended
+        if self._is_disk_behind:
+            return  # TCP pushes back until the commit has ended
         events = self._take()
         now = read_clocks()
         if self._due_at_ms:
@@ -110,10 +115,9 @@ class Turns:
         except Exception:
             # A broken invariant: what is in memory cannot be trusted any more, what is on the disk can.
             log.exception("a decision failed")
-            self.fail("a bug of ours; what was confirmed is in the journal")
+            self.fail(A_BUG)
             return
-        if self._engine.is_commit_wanted:
-            self._commit_wanted.set()
+        self._begin_commit()
         if self._inbox:
             self.schedule()
         elif self._paused:
@@ -121,6 +125,10 @@ class Turns:
                 peer.resume_reading()
             self._paused.clear()
         self._set_timer(now.boot_ms)
+
+    @property
+    def _is_disk_behind(self) -> bool:
+        return self._uncommitted_bytes > limits.COMMIT_BYTES_MAX and self._engine.committing is not None
 
     def _take(self) -> list[Event]:
         """What has arrived first, as much as one turn decides."""
@@ -170,26 +178,39 @@ class Turns:
 
     # -- commits ------------------------------------------------------------------------------
 
+    def _begin_commit(self) -> None:
+        """Hand the next batch to the journal, unless one is on its way."""
+        # After a broken decision nothing more is written: its records may be half of a change.
+        batch = self._engine.next_batch() if not self._has_failed else None
+        if batch is None:
+            return
+        self._uncommitted_bytes = 0
+        try:
+            going = self._journal.append(batch.seq, batch.blob, batch.durability)
+        except JournalError as error:
+            going = _failed(error)
+        self._commit = (batch, going)
+        self._commit_wanted.set()
+
     async def commit_batches(self) -> None:
-        """Append batch after batch; ends after `finish` when nothing is left, or on failure."""
-        engine = self._engine
+        """See to batch after batch; ends after `finish` when nothing is left, or on failure."""
         while True:
-            # After a broken decision nothing more is written: its records may be half of a change.
-            batch = engine.next_batch() if not self._has_failed else None
-            if batch is None:
+            if self._commit is None:
                 if self._is_last:
                     return
                 self._commit_wanted.clear()
                 await self._commit_wanted.wait()
                 continue
-            self._uncommitted_bytes = 0
+            batch, going = self._commit
+            self._commit = None
             try:
-                await self._append(batch)
+                await self._until_committed(batch, going)
                 self.commits += 1
-                self._speak(engine.on_committed())
+                self._speak(self._engine.on_committed())
+                self._begin_commit()
                 if self._inbox or self._due_at_ms:
                     self.schedule()
-                before = engine.trim_before()
+                before = self._engine.trim_before()
                 if before is not None:
                     await self._journal.trim(before)
             except JournalError as error:
@@ -197,16 +218,15 @@ class Turns:
                 self.fail(f"the journal failed: {error}")
                 return
             except Exception:
-                # Nobody else would notice that nothing is committed any more.
-                log.exception("a commit failed")
-                self.fail("a bug of ours; what was confirmed is in the journal")
+                log.exception("seeing to a commit failed")
+                self.fail(A_BUG)
                 return
 
-    async def _append(self, batch: Batch) -> None:
-        """Append; a full disk is waited for: nothing was written, and nothing was promised."""
+    async def _until_committed(self, batch: Batch, going: Awaitable[object]) -> None:
+        """A full disk is waited for: nothing was written, and nothing was promised."""
         while True:
             try:
-                await self._journal.append(batch.seq, batch.blob, batch.durability)
+                await going
                 self.is_full = False
                 return
             except JournalFull as error:
@@ -216,3 +236,8 @@ class Turns:
                 if self._is_last:
                     raise JournalFailed("the disk is full, and the broker was told to stop") from error
                 await asyncio.sleep(FULL_WAIT_SECONDS)
+                going = self._journal.append(batch.seq, batch.blob, batch.durability)
+
+
+async def _failed(error: JournalError) -> None:
+    raise error

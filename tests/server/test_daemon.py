@@ -357,6 +357,12 @@ class ScriptedJournal(MemoryJournal):
     """A journal in memory whose disk is as full as the test says."""
 
     free: int | None = None
+    is_slow: asyncio.Event | None = None  # appends wait until it is set
+
+    async def append(self, seq: int, blob: bytes, durability: int) -> None:
+        if self.is_slow is not None:
+            await self.is_slow.wait()
+        await super().append(seq, blob, durability)
 
     def free_bytes(self) -> int | None:
         return self.free
@@ -506,6 +512,27 @@ async def test_it_stops_though_somebody_never_stops_talking(tmp_path: Path) -> N
         talking.cancel()
         await asyncio.gather(talking, return_exceptions=True)
     assert broker.exit_code == 0
+
+
+async def test_it_stops_though_the_disk_is_behind(
+    use_journal: UseJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "COMMIT_BYTES_MAX", 0)
+    journal = use_journal()
+    journal.is_slow = asyncio.Event()
+    async with served() as broker, a_producer(broker) as producer:
+        await producer.say(submit(A), Ping(1))
+        await producer.hear(Pong)
+        await producer.say(submit(B, first=1), Ping(2))
+        await producer.hear(Pong)  # decided beside the commit of the first; what follows is not
+        for first in range(2, 50):
+            await producer.say(submit(first.to_bytes(16), first=first, payload=b"x" * 10_000))
+        broker.daemon.stop()
+        await asyncio.sleep(0)
+        journal.is_slow.set()
+        await producer.rest_bytes()
+    assert broker.exit_code == 0
+    assert journal.last_seq >= 2
 
 
 async def test_nobody_can_connect_any_more() -> None:

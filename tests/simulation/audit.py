@@ -44,7 +44,9 @@ class Audit:
         # A second life under one id is right only for ids that were submitted more than once.
         self._repeated = repeated
         self.wall_is_steady = wall_is_steady
-        self.crashed: list[int] = []  # leases in the batch that was read last
+        # In the batch that was read last: leases that crashed, and jobs that are new.
+        self.crashed: list[int] = []
+        self.submitted: list[bytes] = []
         self._forgotten_sessions: dict[bytes, None] = {}
         self._batches: list[tuple[int, bytes]] = []
 
@@ -52,6 +54,7 @@ class Audit:
         """A batch was committed."""
         self._batches.append((seq, blob))
         self.crashed = []
+        self.submitted = []
         self._fold(seq, blob)
 
     def cut_after(self, last_seq: int) -> None:
@@ -113,6 +116,7 @@ class Audit:
                 is_forgotten = record.session in self._forgotten_sessions
                 if self._repeated.get(spec.id, 1) < 2 and not is_forgotten:
                     raise Violation("I9", f"job {spec.id.hex()} was submitted once and is there twice")
+            self.submitted.append(spec.id)
             self.lives[spec.id] = Life(record, record.terms[spec.terms], old)
 
     def _delivered(self, record: r.Delivered) -> None:

@@ -59,7 +59,8 @@ class Custody:
         """The broker gives a connection up: it says why, and has to be right."""
         silent_us = self._agenda.us - self._heard_us[number]
         is_child = hello.session in self._vouched
-        if code == "silent" and (is_child or silent_us < _SILENCE_US - MS):
+        # What came this very moment may wait for the next turn.
+        if code == "silent" and (is_child or MS < silent_us < _SILENCE_US - MS):
             raise Violation("V2", f"{hello.name} is said to be silent; it spoke {silent_us} us ago")
         if code == "unread" and is_child:
             raise Violation("V2", f"{hello.name} does not read, but is vouched for, and was closed")

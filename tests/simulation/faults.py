@@ -74,7 +74,7 @@ class Faults:
             return
 
         def again() -> None:
-            if worker.link.wire is not None:
+            if worker.link.wire is not None and not self._world.is_healed:
                 worker.link.wire.cut(0, self._learns())
 
         wire.cut(0, self._rng.randrange(20 * MS))

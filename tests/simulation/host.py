@@ -239,6 +239,10 @@ class BrokerHost:
     def _turn(self) -> None:
         self._turn_is_due = False
         events, self._inbox = self._inbox, []
+        if len(events) > 1 and self._rng.random() < 0.1:  # a turn decides about so much and no more
+            some = self._rng.randrange(1, len(events))
+            events, self._inbox = events[:some], events[some:]
+            self._schedule_turn()
         now = self.agenda.now
         self._speak(self.engine.turn(events, now))
         self._witness.on_turn(self)

@@ -166,7 +166,7 @@ def test_each_loss_of_a_connection_has_a_second_of_its_own() -> None:
     for back_us in (20 * MS, 600 * MS):
         assert child.link.wire is not None
         child.link.wire.cut(0, back_us)
-        story.wait(970 * MS)
+        story.wait(990 * MS)
     story.rest()
     assert story.begun(id) == 1
 
