@@ -186,9 +186,9 @@ class Turns:
             return
         self._uncommitted_bytes = 0
         try:
-            going = self._journal.append(batch.seq, batch.blob, batch.durability)
+            going = asyncio.ensure_future(self._journal.append(batch.seq, batch.blob, batch.durability))
         except JournalError as error:
-            going = _failed(error)
+            going = asyncio.ensure_future(_failed(error))
         self._commit = (batch, going)
         self._commit_wanted.set()
 
