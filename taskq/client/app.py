@@ -47,6 +47,7 @@ class TaskQ:
         self._token = token
         self._tasks: dict[str, Task[..., Any]] = {}
         self._producers: dict[asyncio.AbstractEventLoop, Producer] = {}
+        self._latest: Producer | None = None
         _apps.add(self)
 
     @property
@@ -107,6 +108,7 @@ class TaskQ:
     async def close(self) -> None:
         """Close this event loop's connection. Whoever still waits on it gets ConnectionLost."""
         producer = self._producers.pop(asyncio.get_running_loop(), None)
+        self._latest = None
         if producer is not None:
             await producer.close()
 
@@ -260,6 +262,11 @@ class TaskQ:
 
     def _producer(self) -> Producer:
         """The running loop's connection; made when there is none, or the last one was refused for good."""
+        latest = self._latest
+        # A thread runs one loop at a time. Asking asyncio which costs a system call, before Python
+        # 3.12: an eighth of what a submit and its result take.
+        if latest is not None and latest.is_here and not latest.is_over:
+            return latest
         loop = asyncio.get_running_loop()
         producer = self._producers.get(loop)
         if producer is None or producer.is_over:
@@ -267,6 +274,7 @@ class TaskQ:
                 del self._producers[gone]
             producer = Producer(self.urls, name=self._name, token=self.token)
             self._producers[loop] = producer
+        self._latest = producer
         return producer
 
 
@@ -324,6 +332,7 @@ def _after_fork_in_child() -> None:
     for app in _apps:
         _inherited.extend(app._producers.values())
         app._producers = {}
+        app._latest = None
 
 
 if hasattr(os, "register_at_fork"):

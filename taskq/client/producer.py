@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from threading import get_ident
 from typing import Any, TypeVar
 
 from taskq import limits
@@ -23,6 +24,7 @@ class Producer:
         self.session = ClientSession()
         self.ids = IdMaker()
         self._loop = asyncio.get_running_loop()
+        self._thread = get_ident()
         self._waits: set[asyncio.Future[Any]] = set()
         self._over: TaskqError | None = None
         self.link = Link(
@@ -35,6 +37,11 @@ class Producer:
             on_change=self._on_change,
         )
         self.link.start()
+
+    @property
+    def is_here(self) -> bool:
+        """Is its loop the one that runs in this thread?"""
+        return get_ident() == self._thread and self._loop.is_running()
 
     @property
     def is_over(self) -> bool:

@@ -260,6 +260,8 @@ class World:
             return False
         if any(producer.calls for producer in self.producers if producer.is_alive):
             return False
+        if self.agenda.us - self.host.started_us < limits.RESUME_GRACE_MS * MS:
+            return False  # it still expects workers back
         if not all(peer.wire.down.is_flowing for peer in self.host.peers.values()):
             return False  # somebody is gone, or does not read, and the broker has yet to notice
         return all(worker.speaker.idle and worker.link.is_sound for worker in self._living())
