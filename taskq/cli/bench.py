@@ -15,8 +15,11 @@ from taskq.cli.values import COUNT
 if TYPE_CHECKING:
     from taskq.client.app import TaskQ
     from taskq.client.task import Task
+    from taskq.testing.fleet import Fleet
 
 # Enough for every code path to have run, and every worker to have said that it is there.
+# How long a worker may take to start, connect and run its first job.
+FIRST_SECONDS: Final = 15
 WARM_UP_JOBS: Final = 2_000
 LATENCY_JOBS: Final = 500
 # Submitted with one call: bounds what a large bench holds unconfirmed.
@@ -101,11 +104,26 @@ async def _bench(jobs: int, workers: int, url: str) -> Measured:
         async with TaskQ(fleet.url) as app:
             noop = register(app).options(queue=queue)
             output.say("warming up")
+            await _first(fleet, noop)
             await _complete(app, noop, min(jobs, WARM_UP_JOBS))
             output.say(f"{jobs:,} jobs, then {LATENCY_JOBS} one by one")
             submitted, completed = await _complete(app, noop, jobs)
             latencies = sorted([await _one(noop) for _ in range(LATENCY_JOBS)])
     return _measured(jobs, workers, not url, submitted, completed, latencies)
+
+
+async def _first(fleet: "Fleet", noop: "Task[[], None]") -> None:
+    """Until a worker has run a job. FleetError when none does: its process ended, or nobody let it in."""
+    from taskq.testing.fleet import FleetError
+
+    job = await noop.options(expires=FIRST_SECONDS).submit()
+    for _ in range(FIRST_SECONDS):
+        try:
+            return await job.result(timeout=1)
+        except TimeoutError:
+            fleet.check()
+    await job.cancel(reason="the benchmark gave up")
+    raise FleetError(f"no worker ran a job within {FIRST_SECONDS} s\n{fleet.log('worker-1')}")
 
 
 async def _complete(app: "TaskQ", noop: "Task[[], None]", jobs: int) -> tuple[float, float]:

@@ -86,7 +86,7 @@ class _Conversation:
         self._address = address
         self._peer = PeerSide(
             session=os.urandom(16),
-            role="producer",
+            role="viewer",  # asks only, so that every token that may ask will do
             name="taskq command",
             token=token_of(),
             namespace=address.namespace,

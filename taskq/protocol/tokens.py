@@ -18,8 +18,8 @@ from taskq.protocol.messages import Hello, Role
 COVERS: Final[Mapping[str, frozenset[str]]] = {
     "admin": frozenset(get_args(Role)),
     "operator": frozenset({"operator", "viewer", "producer"}),
-    "worker": frozenset({"worker", "supervisor", "producer"}),
-    "producer": frozenset({"producer"}),
+    "worker": frozenset({"worker", "supervisor", "producer", "viewer"}),
+    "producer": frozenset({"producer", "viewer"}),
     "viewer": frozenset({"viewer"}),
 }
 

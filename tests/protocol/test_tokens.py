@@ -84,8 +84,8 @@ def test_a_role_covers_what_the_table_says(token_role: str, role: Role) -> None:
     expected = {
         "admin": {"producer", "worker", "supervisor", "viewer", "operator", "admin"},
         "operator": {"operator", "viewer", "producer"},
-        "worker": {"worker", "supervisor", "producer"},
-        "producer": {"producer"},
+        "worker": {"worker", "supervisor", "producer", "viewer"},
+        "producer": {"producer", "viewer"},
         "viewer": {"viewer"},
     }
     tokens = TokenTable.from_text(f"{token_role} {WORKER.text}")
