@@ -146,8 +146,8 @@ class TaskQ:
         jobs: list[Job[R]] = []
         task: Task[..., R] | None = None
         for call in calls:
-            if call.task is not task:  # mostly they are of one task
-                task = call.task
+            if getattr(call, "task", None) is not task:  # mostly they are of one task
+                task = _task_of(call)
                 terms = task.terms if level is None else _with_durability(task.terms, level)
                 own_id, slot, read = task.settings.id, task.slot, task.read_result
             id = own_id or new_id(slot)
@@ -276,6 +276,14 @@ class TaskQ:
             self._producers[loop] = producer
         self._latest = producer
         return producer
+
+
+def _task_of(call: object) -> Task[..., Any]:
+    if not isinstance(call, Call):
+        what = type(call).__name__
+        raise TypeError(f"submit_many() takes calls, as task.call(...) makes them, not {what}")
+    task: Task[..., Any] = call.task
+    return task
 
 
 def _settle(jobs: Sequence[Job[Any]], submissions: list[Submission], seconds: float) -> list[TaskqError]:

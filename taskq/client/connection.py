@@ -62,7 +62,6 @@ class Connection(asyncio.Protocol):
         self._beat: asyncio.TimerHandle | None = None
         self._beat_seconds = limits.BEAT_MS / 1000
         self._silent_beats = 0
-        self._has_spoken = False
 
     def say(self, *messages: Message) -> None:
         if self._transport is not None:
@@ -184,13 +183,11 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         self._beat = self._loop.call_later(self._beat_seconds, self._on_beat)
-        if self._silent_beats or not self._has_spoken:
-            self.say(Ping())
+        # Also when something was said a moment ago: two beats without a word would be one too many.
+        self.say(Ping())
         self._silent_beats += 1
-        self._has_spoken = False
 
     def _write(self, data: bytes) -> None:
-        self._has_spoken = True
         if self._transport is not None:
             self._transport.write(data)
 

@@ -6,6 +6,7 @@ import traceback
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
+from typing import Final
 
 from taskq.client.app import TaskQ
 from taskq.errors import ConfigError
@@ -13,7 +14,8 @@ from taskq.limits import TASKS_PER_WORKER_MAX
 from taskq.worker.attempts import Definition
 from taskq.worker.faults import fault
 
-_OURS = str(Path(__file__))
+# Frames of ours are not where the user's mistake is.
+_OURS: Final = str(Path(__file__).resolve().parents[1])
 
 
 def load_app(target: str) -> TaskQ:
@@ -64,7 +66,11 @@ def _place(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f" at {error.filename}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    users = [frame for frame in frames if frame.filename != _OURS and "importlib" not in frame.filename]
+    users = [
+        frame
+        for frame in frames
+        if not frame.filename.startswith(_OURS) and "importlib" not in frame.filename
+    ]
     return f" at {users[-1].filename}:{users[-1].lineno}" if users else ""
 
 

@@ -312,6 +312,17 @@ async def test_the_beat_is_kept() -> None:
             limits.BEAT_MS = original  # type: ignore[misc]  # as above
 
 
+async def test_who_has_just_spoken_keeps_the_beat_all_the_same() -> None:
+    """One ping left out is two beats of silence: what the broker takes for death."""
+    async with tiny_broker() as broker, linked(broker.address, speaker=Notebook()) as link:
+        await link.wait_connected(10)
+        connection = link._connection
+        assert connection is not None
+        connection.say(Status(1))
+        connection._on_beat()
+        await broker.hear(Ping, 1)
+
+
 async def test_cancelling_the_program_leaves_nothing_open() -> None:
     async with tiny_broker() as broker:
         link = Link([broker.address], session=SESSION, role="producer", speaker=Notebook())
