@@ -104,7 +104,6 @@ class SimLink:
         self._began_us = 0
         self._step_ms = limits.RECONNECT_FIRST_MS
         self._silent_beats = 0
-        self._has_spoken = False
         process.links.append(self)
 
     @property
@@ -229,10 +228,8 @@ class SimLink:
             self._end()
             return
         self.process.after(_BEAT_US, lambda: self._beat(visit))
-        if self._silent_beats or not self._has_spoken:
-            self._say(encode(Ping()))
+        self._say(encode(Ping()))
         self._silent_beats += 1
-        self._has_spoken = False
 
     def _flush(self) -> None:
         self._is_flush_due = False
@@ -243,6 +240,5 @@ class SimLink:
             self._say(encode(*messages))
 
     def _say(self, data: bytes) -> None:
-        self._has_spoken = True
         if self._wire is not None:
             self._wire.up.put(data)
