@@ -161,6 +161,8 @@ class Retry(TaskqError):
     """Raise in a task: run me again, `after` seconds from now. Counts as an attempt."""
 
     def __init__(self, after: float | None = None, reason: str = "") -> None:
+        if after is not None and after < 0:
+            raise ValueError(f"Retry: after={after} is in the past; 0 or more seconds are allowed")
         super().__init__(reason or "the task asked to be run again")
         self.after = after
         self.reason = reason
@@ -170,6 +172,8 @@ class Snooze(TaskqError):
     """Raise in a task: run me again in `seconds`. Does not count as an attempt."""
 
     def __init__(self, seconds: float, reason: str = "") -> None:
+        if seconds < 0:
+            raise ValueError(f"Snooze: {seconds} is in the past; 0 or more seconds are allowed")
         super().__init__(reason or f"the task asked to be run again in {seconds:g} s")
         self.seconds = seconds
         self.reason = reason

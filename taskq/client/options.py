@@ -105,6 +105,8 @@ def checked_name(what: str, name: object) -> str:
         raise ConfigError(
             f"{what}: {name[:60]!r} is no name; 1 to {limits.NAME_CHARS_MAX} printable characters are"
         )
+    if "," in name:
+        raise ConfigError(f"{what}: {name[:60]!r} has a comma, which separates names on the command line")
     return name
 
 

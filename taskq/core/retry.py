@@ -31,7 +31,7 @@ def judge(job: Job, failure: Failure, rng: Random) -> Verdict:
         return Verdict(False, asked_ms, failures, crashes)
     if failure.ending == "crashed":
         crashes += 1
-        return Verdict(crashes > retry.max_crashes, crash_backoff_ms(crashes), failures, crashes)
+        return Verdict(crashes > retry.max_crashes, crash_backoff_ms(crashes, rng), failures, crashes)
     failures += 1
     if failure.final or failure.ending in FINAL or failures >= retry.max_attempts:
         return Verdict(True, 0, failures, crashes)
@@ -50,9 +50,11 @@ def backoff_ms(retry: RetryTerms, failures: int, rng: Random) -> int:
     return int(rng.uniform(0, step_ms)) if retry.jitter else int(step_ms)
 
 
-def crash_backoff_ms(crashes: int) -> int:
-    """The first crash is mostly not the job's fault: at once. Then 1 s, 2 s, 4 s ...: a job that
-    kills its worker must not take the fleet down as fast as it can restart."""
+def crash_backoff_ms(crashes: int, rng: Random) -> int:
+    """The first crash is mostly not the job's fault: at once. Then up to 1 s, 2 s, 4 s ..., and at
+    least half of that: a job that kills its worker must not take the fleet down as fast as it can
+    restart, and jobs that died together must not meet again, for one of them may be the culprit."""
     if crashes <= 1:
         return 0
-    return int(min(limits.CRASH_BACKOFF_BASE_MS * 2 ** (crashes - 2), limits.CRASH_BACKOFF_MAX_MS))
+    step_ms = min(limits.CRASH_BACKOFF_BASE_MS * 2 ** (crashes - 2), limits.CRASH_BACKOFF_MAX_MS)
+    return int(rng.uniform(step_ms / 2, step_ms))

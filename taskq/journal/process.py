@@ -49,6 +49,7 @@ class ProcessJournal:
         self.epoch: int
         self.cluster: bytes
         self.epoch, self.cluster = OPENED.unpack(opened)
+        self._file = _identity(path)
 
     @classmethod
     async def open(cls, path: Path, *, url: str, lock_wait_ms: int) -> "ProcessJournal":
@@ -80,7 +81,8 @@ class ProcessJournal:
         return self.epoch
 
     async def renew(self) -> bool:
-        return self._pipe.failed is None
+        # A file that was deleted can still be written to, and would be gone with the process.
+        return self._pipe.failed is None and _identity(self._path) == self._file
 
     async def release(self) -> None:
         pass
@@ -104,6 +106,15 @@ class ProcessJournal:
 
     async def close(self) -> None:
         await self._pipe.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file is at this path; None: none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 class _Pipe(asyncio.Protocol):

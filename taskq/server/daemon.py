@@ -248,7 +248,7 @@ class Daemon:
         a journal that is gone before somebody's commit does."""
         while True:
             if not await self._journal.renew():
-                self._turns.fail("the journal is no longer ours, or its process has ended")
+                self._turns.fail("the journal is no longer there or no longer ours, or its process has ended")
                 return
             free = self._journal.free_bytes()
             intake = self._engine.broker.intake

@@ -41,7 +41,10 @@ class BrokerSettings:
         except UnicodeDecodeError:
             raise ConfigError(f"tokens file {path}: not a text file") from None
         try:
-            return TokenTable.from_text(text)
+            table = TokenTable.from_text(text)
+            if not len(table):
+                raise ConfigError("there is no token in it; `taskq token create` makes them")
+            return table
         except ConfigError as error:
             raise ConfigError(f"tokens file {path}: {error}") from None
 

@@ -74,8 +74,11 @@ def test_crashes_are_counted_apart_and_end_somewhere() -> None:
 
 
 def test_the_first_crash_is_forgiven_at_once_and_the_next_wait_longer() -> None:
-    assert [crash_backoff_ms(crashes) for crashes in (1, 2, 3, 4)] == [0, 1_000, 2_000, 4_000]
-    assert crash_backoff_ms(limits.ATTEMPTS_MAX) == limits.CRASH_BACKOFF_MAX_MS
+    rng = Random(1)
+    assert crash_backoff_ms(1, rng) == 0
+    for crashes, step_ms in ((2, 1_000), (3, 2_000), (4, 4_000), (100, limits.CRASH_BACKOFF_MAX_MS)):
+        waits = {crash_backoff_ms(crashes, rng) for _ in range(100)}
+        assert step_ms / 2 <= min(waits) < max(waits) <= step_ms
 
 
 def test_backoff_doubles_up_to_its_maximum() -> None:

@@ -169,3 +169,14 @@ async def test_a_killed_appender_loses_nothing_it_was_told(
         assert told <= numbers[-1] <= told + 1
         assert numbers == list(range(numbers[0], numbers[-1] + 1))
         assert all(held == appender.blob(seq) for seq, held in batches)
+
+
+async def test_a_file_that_was_deleted_is_noticed(tmp_path: Path) -> None:
+    journal = await open_journal(f"sqlite:{tmp_path / 'x.db'}")
+    try:
+        await journal.append(1, b"one", Durability.FSYNC)
+        assert await journal.renew()
+        (tmp_path / "x.db").unlink()
+        assert not await journal.renew()
+    finally:
+        await journal.close()

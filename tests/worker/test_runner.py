@@ -283,7 +283,6 @@ async def test_the_retry_policy_says_which_exceptions_are_final(error: BaseExcep
     [
         (Retry(), "failed", -1, False),
         (Retry(after=1.5, reason="busy"), "failed", 1_500, False),
-        (Retry(after=-1), "failed", 0, False),
         (Snooze(60), "snoozed", 60_000, False),
         (Discard("of no use"), "discarded", -1, True),
         (Retry(after=float("nan")), "failed", -1, False),
