@@ -126,7 +126,9 @@ class Attempts:
                     slots.running -= 1
                     if not slots.in_ring:
                         slots.pool.offer(slots)
-            job = jobs.get(success.id)
+            # With a million waiting, a look into the table is a cache miss: what we hold is known.
+            is_mine = mine is not None and mine.state is RUNNING and mine.id == success.id
+            job = mine if is_mine else jobs.get(success.id)
             if job is None:
                 self._odd_success(success, odd)
             elif job.lease == lease or self._may_succeed(job, lease):
