@@ -16,8 +16,9 @@ WALL_LOOK_MS = 1_000
 TIMERS_BEFORE_SWEEP = 20_000
 # kind, key, and what makes a timer of the same key a different one (a lease)
 Timer = tuple[Kind, bytes | int, int]
-# when, in which order of setting, and the timer: one tuple each, for there may be millions
-Entry = tuple[int, int, Kind, bytes | int, int]
+# When, and the timer: one tuple each, for there may be millions. Those of one time go by their keys:
+# the ids of jobs are in the order of their making, and keys of one kind are of one type.
+Entry = tuple[int, Kind, bytes | int, int]
 
 
 class Timers:
@@ -26,26 +27,23 @@ class Timers:
     def __init__(self) -> None:
         self._boot: list[Entry] = []
         self._wall: list[Entry] = []
-        self._count = 0  # keeps timers of one time in the order in which they were set
         self._sweep_at = TIMERS_BEFORE_SWEEP
 
     def __len__(self) -> int:
         return len(self._boot) + len(self._wall)
 
     def after(self, boot_ms: int, kind: Kind, key: bytes | int, mark: int = 0) -> None:
-        self._count += 1
-        heappush(self._boot, (boot_ms, self._count, kind, key, mark))
+        heappush(self._boot, (boot_ms, kind, key, mark))
 
     def at(self, wall_ms: int, kind: Kind, key: bytes | int, mark: int = 0) -> None:
-        self._count += 1
-        heappush(self._wall, (wall_ms, self._count, kind, key, mark))
+        heappush(self._wall, (wall_ms, kind, key, mark))
 
     def due(self, now: Now, limit: int) -> list[Timer]:
         """At most `limit` timers whose time has come, taken out, the oldest first."""
         timers: list[Timer] = []
         for heap, clock_ms in ((self._boot, now.boot_ms), (self._wall, now.wall_ms)):
             while heap and heap[0][0] <= clock_ms and len(timers) < limit:
-                timers.append(heappop(heap)[2:])
+                timers.append(heappop(heap)[1:])
         return timers
 
     def sweep(self, is_wanted: Callable[[Timer], bool]) -> None:
@@ -53,7 +51,7 @@ class Timers:
         if len(self) < self._sweep_at:
             return
         for heap in (self._boot, self._wall):
-            heap[:] = [entry for entry in heap if is_wanted(entry[2:])]
+            heap[:] = [entry for entry in heap if is_wanted(entry[1:])]
             heapify(heap)
         self._sweep_at = max(2 * len(self), TIMERS_BEFORE_SWEEP)
 
