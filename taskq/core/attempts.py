@@ -29,6 +29,7 @@ from taskq.protocol.messages import (
 )
 
 LEASE_COUNTER_BITS = 40
+Grant = tuple[list[Held], list[Job]]  # leases given to one session, and whose they are
 
 
 class Attempts:
@@ -78,7 +79,7 @@ class Attempts:
 
     def deliver(self, now: Now) -> None:
         """Give ready jobs to workers with room, one each in turn."""
-        granted: dict[bytes, tuple[list[Held], list[Held]]] = {}  # durable, and in memory only
+        granted: dict[bytes, tuple[Grant, Grant]] = {}  # durable, and in memory only
         lease = self._lease
         peer = after = -1
         for slots, job in self._roster.turns():
@@ -88,9 +89,11 @@ class Attempts:
             if worker.peer != peer or job.seq != after:  # jobs in a row mostly go together
                 peer, after = worker.peer, job.seq
                 parcel = self._out.parcel(peer, after)
-                grant = granted.setdefault(worker.session, ([], []))
+                grant = granted.setdefault(worker.session, (([], []), ([], [])))
             terms = job.terms
-            grant[terms.durability == MEMORY].append(Held(job.id, lease))
+            items, jobs = grant[terms.durability == MEMORY]
+            items.append(Held(job.id, lease))
+            jobs.append(job)
             parcel.add(job, lease)
             if job.lease:
                 self.redelivered += 1
@@ -98,11 +101,10 @@ class Attempts:
                 self._set_backstop(job, lease, now)
         self.delivered += lease - self._lease
         self._lease = lease
-        for session, (durable, fleeting) in granted.items():
-            if durable:
-                self._ledger.deliver(r.Delivered(session, now.wall_ms, durable), OS)
-            if fleeting:
-                self._ledger.deliver(r.Delivered(session, now.wall_ms, fleeting), MEMORY)
+        for session, grants in granted.items():
+            for (items, jobs), durability in zip(grants, (OS, MEMORY), strict=True):
+                if items:
+                    self._ledger.deliver(r.Delivered(session, now.wall_ms, items), durability, jobs)
 
     # -- what workers report ------------------------------------------------------------------
 
@@ -283,7 +285,7 @@ class Attempts:
         slots = worker.by_task.get(job.terms.task)
         if slots is not None:
             slots.running += 1
-        self._ledger.deliver(r.Delivered(worker.session, now.wall_ms, [held]), job.terms.durability)
+        self._ledger.deliver(r.Delivered(worker.session, now.wall_ms, [held]), job.terms.durability, [job])
         if job.terms.timeout_ms:
             self._set_backstop(job, held.lease, now)
         return True

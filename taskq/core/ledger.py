@@ -50,10 +50,10 @@ class Ledger:
             self.open.sessions.append(record.session)
         return self.state.submitted(record, seq)
 
-    def deliver(self, record: r.Delivered, durability: int) -> None:
+    def deliver(self, record: r.Delivered, durability: int, jobs: list[Job]) -> None:
         # Losing the newest deliveries in a power cut only means that those jobs may run again.
         self._add(record, durability if durability == MEMORY else OS)
-        self.state.delivered(record)
+        self.state.delivered(record, jobs)
 
     def release(self, record: r.Released, durability: int) -> None:
         self._add(record, durability)

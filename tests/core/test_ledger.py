@@ -89,7 +89,7 @@ def test_deliveries_need_no_fsync_and_outcomes_do() -> None:
         if record is not None:
             ledger.submit(record, FSYNC)
         elif durability == OS:
-            ledger.deliver(r.Delivered(id_of("w"), 1, []), FSYNC)
+            ledger.deliver(r.Delivered(id_of("w"), 1, []), FSYNC, [])
         else:
             ledger.succeed(r.Succeeded([], []), FSYNC)
         batch = ledger.cut()

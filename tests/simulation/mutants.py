@@ -134,8 +134,8 @@ def fsync_is_forgotten(patch: Patch) -> None:
 
 @mutant
 def deliveries_are_not_recorded(patch: Patch) -> None:
-    def deliver(ledger: Ledger, record: r.Delivered, durability: int) -> None:
-        ledger.state.delivered(record)
+    def deliver(ledger: Ledger, record: r.Delivered, durability: int, jobs: list[Job]) -> None:
+        ledger.state.delivered(record, jobs)
 
     patch.set(Ledger, "deliver", deliver)
 
