@@ -32,6 +32,8 @@ FEATURES_MAX: Final = 64
 # `ext` of a job: rare things (trace context, meta); not a second payload.
 EXT_ITEMS_MAX: Final = 16
 EXT_BYTES_MAX: Final = 4 * 1024
+# How many more turns one queue or key may have than another.
+WEIGHT_MAX: Final = 1_000
 
 # -- peers ------------------------------------------------------------------------------------
 

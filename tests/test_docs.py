@@ -60,7 +60,7 @@ def spelled(kind: Any) -> str:
         case inspect.IntType() | inspect.FloatType():
             name = "int" if isinstance(kind, inspect.IntType) else "float"
             low, high = kind.ge, kind.le if kind.lt is None else kind.lt - 1
-            return name if low is None else f"{name} {low:g} to {high:g}"
+            return name if low is None else f"{name} {low:.12g} to {high:.12g}"
         case inspect.StrType() | inspect.BytesType():
             name = "str" if isinstance(kind, inspect.StrType) else "bin"
             return (
@@ -68,6 +68,10 @@ def spelled(kind: Any) -> str:
                 if kind.min_length
                 else name + most(kind.max_length)
             )
+        case inspect.VarTupleType():
+            return f"[{spelled(kind.item_type)}]{most(kind.max_length)}"
+        case inspect.TupleType():
+            return f"[{', '.join(map(spelled, kind.item_types))}]"
         case inspect.BoolType():
             return "bool"
         case inspect.NoneType():

@@ -31,6 +31,11 @@ Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Millis = Annotated[int, Meta(ge=0, le=limits.HORIZON_MS)]
 Wall = Annotated[int, Meta(ge=0, le=2**53)]
 Ids = Annotated[list[Id], Meta(max_length=limits.BATCH_MAX)]
+# In the order of their names, so that equal ones are equal.
+Labels = Annotated[tuple[tuple[Name, Text], ...], Meta(max_length=limits.EXT_ITEMS_MAX)]
+Resources = Annotated[
+    tuple[tuple[Name, Annotated[int, Meta(ge=1, le=2**31)]], ...], Meta(max_length=limits.EXT_ITEMS_MAX)
+]
 Features = Annotated[list[Name], Meta(max_length=limits.FEATURES_MAX)]
 Ext = Annotated[dict[Name, bytes], Meta(max_length=limits.EXT_ITEMS_MAX)]
 
@@ -79,6 +84,23 @@ class Terms(Part, frozen=True):
     keep_ms: Millis = limits.KEEP_RESULT_MS
     durability: Durability = FSYNC
     retry: RetryTerms = RetryTerms()
+    labels: Labels = ()
+    resources: Resources = ()
+
+
+class Limit(Part, frozen=True):
+    """So much at once, or so often, of all jobs of a queue or a task; `per_key`: of each key's jobs.
+
+    `rate`: `count` starts in each `period_ms`, of which `burst` may come at once.
+    """
+
+    scope: Literal["queue", "task"]
+    name: Name
+    kind: Literal["concurrency", "rate"]
+    count: Annotated[int, Meta(ge=0, le=2**31)]
+    per_key: bool = False
+    period_ms: Millis = 0
+    burst: Annotated[int, Meta(ge=0, le=2**31)] = 0
 
 
 class JobSpec(Part, frozen=True):
@@ -428,6 +450,14 @@ class Announce(Message, frozen=True, tag=30):
         Meta(max_length=limits.EXECUTORS_PER_WORKER_MAX),
     ]
     labels: Annotated[dict[Name, Text], Meta(max_length=limits.EXT_ITEMS_MAX)] = {}
+    resources: Annotated[
+        dict[Name, Annotated[int, Meta(ge=0, le=2**31)]], Meta(max_length=limits.EXT_ITEMS_MAX)
+    ] = {}
+    weights: Annotated[
+        list[Annotated[int, Meta(ge=1, le=limits.WEIGHT_MAX)]], Meta(max_length=limits.QUEUES_PER_WORKER_MAX)
+    ] = []
+    is_strict: bool = False
+    declared: Annotated[list[Limit], Meta(max_length=limits.TASKS_PER_WORKER_MAX)] = []
 
 
 class Deliver(Message, frozen=True, tag=31):
