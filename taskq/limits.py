@@ -87,6 +87,13 @@ HORIZON_MS: Final = 10 * 365 * 24 * 3600 * 1000
 # The worker ends a timed-out attempt itself; the broker steps in this much later.
 TIMEOUT_BACKSTOP_MS: Final = 5_000
 PRIORITY_MAX: Final = 100
+# A point of priority counts as so much waiting: a hundred of them go before what came in the last
+# hundred minutes, and nothing waits for ever.
+PRIORITY_STEP_MS: Final = 60_000
+# What a gate lets back into line in one turn, when it opens for many at once.
+WAKES_PER_TURN: Final = 2_000
+# Pauses, limits and weights that people set: a throttled key is one of them.
+SETTINGS_MAX: Final = 100_000
 
 # -- what is kept -----------------------------------------------------------------------------
 

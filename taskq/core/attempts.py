@@ -10,6 +10,7 @@ from taskq.core.job import OVERDUE, READY, RUNNING, SCHEDULED, SUCCEEDED, Job
 from taskq.core.ledger import Ledger
 from taskq.core.outbox import Outbox
 from taskq.core.queues import Queues
+from taskq.core.registry import Registry
 from taskq.core.retry import judge
 from taskq.core.timers import Timers
 from taskq.core.workers import Roster, Worker
@@ -42,6 +43,7 @@ class Attempts:
         roster: Roster,
         timers: Timers,
         endings: Endings,
+        registry: Registry,
         out: Outbox,
         rng: Random,
     ) -> None:
@@ -51,6 +53,7 @@ class Attempts:
         self._roster = roster
         self._timers = timers
         self._endings = endings
+        self._registry = registry
         self._out = out
         self._rng = rng
         self._first_lease = 0
@@ -64,6 +67,10 @@ class Attempts:
     def begin_epoch(self, epoch: int) -> None:
         """Leases of this epoch are larger than all before."""
         self._first_lease = self._lease = epoch << LEASE_COUNTER_BITS
+
+    def begin_turn(self, now: Now) -> None:
+        """Who becomes ready in this turn stands behind all that became so before."""
+        self.turn = max(self.turn + 1, now.boot_ms * 1_000)
 
     # -- ready and delivered ------------------------------------------------------------------
 
@@ -82,10 +89,12 @@ class Attempts:
         granted: dict[bytes, tuple[Grant, Grant]] = {}  # durable, and in memory only
         lease = self._lease
         peer = after = -1
-        for slots, job in self._roster.turns():
+        for slots, job, lane in self._roster.turns(now.boot_ms):
             worker = slots.worker
             lease += 1
             worker.held[lease] = job
+            if lane.gates:
+                self._registry.enter(lease, lane.gates)
             if worker.peer != peer or job.seq != after:  # jobs in a row mostly go together
                 peer, after = worker.peer, job.seq
                 parcel = self._out.parcel(peer, after)
@@ -117,6 +126,7 @@ class Attempts:
         jobs = self._jobs
         held = worker.held
         by_task = worker.by_task
+        taken = self._registry.taken
         for success in ack.items:
             lease = success.lease
             if worker.extended or worker.progress:
@@ -128,6 +138,10 @@ class Attempts:
                     slots.running -= 1
                     if not slots.in_ring:
                         slots.pool.offer(slots)
+                if mine.terms.resources:
+                    worker.return_resources(mine.terms.resources)
+                if taken:
+                    self._registry.leave(lease, now.boot_ms)
             # With a million waiting, a look into the table is a cache miss: what we hold is known.
             is_mine = mine is not None and mine.state is RUNNING and mine.id == success.id
             job = mine if is_mine else jobs.get(success.id)
@@ -151,7 +165,7 @@ class Attempts:
             return
         odd: list[Reported] = []
         for failure in nack.items:
-            self._give_back(worker, failure.lease)
+            self._give_back(worker, failure.lease, now)
             job = self._jobs.get(failure.id)
             if job is not None and job.state is RUNNING and job.lease == failure.lease:
                 self.end(job, failure, now)
@@ -234,6 +248,7 @@ class Attempts:
         """A worker is dead: what it held is given to others at once."""
         self._roster.remove(worker)
         for lease, job in worker.held.items():
+            self._registry.leave(lease, now.boot_ms)
             if job.state is RUNNING and job.lease == lease:
                 failure = Failure(job.id, lease, "crashed", Fault("WorkerDied", text))
                 self.end(job, failure, now, lost=True)
@@ -252,7 +267,7 @@ class Attempts:
         if not last:
             return
         for lease, job in worker.unreported.items():
-            self._give_back(worker, lease)
+            self._give_back(worker, lease, now)
             if job.state is RUNNING and job.lease == lease:
                 self.end(job, Failure(job.id, lease, "returned"), now)
         worker.unreported = {}
@@ -282,6 +297,8 @@ class Attempts:
         if job.state is READY:
             self._queues.bury(job)
         worker.held[held.lease] = job
+        worker.use(job.terms.resources)
+        self._registry.move(held.lease, self._queues.lane(job).gates)
         slots = worker.by_task.get(job.terms.task)
         if slots is not None:
             slots.running += 1
@@ -296,11 +313,13 @@ class Attempts:
         deadline_ms = now.boot_ms + job.terms.timeout_ms + limits.TIMEOUT_BACKSTOP_MS
         self._timers.after(deadline_ms, "timeout", job.id, lease)
 
-    def _give_back(self, worker: Worker, lease: int) -> None:
+    def _give_back(self, worker: Worker, lease: int, now: Now) -> None:
         worker.drop_notes(lease)
+        self._registry.leave(lease, now.boot_ms)
         job = worker.held.pop(lease, None)
         if job is None:
             return
+        worker.return_resources(job.terms.resources)
         slots = worker.by_task.get(job.terms.task)
         if slots is not None:
             slots.give_back()

@@ -12,6 +12,7 @@ from taskq import limits
 from taskq.core import reports
 from taskq.core.attempts import Attempts
 from taskq.core.compaction import Compaction
+from taskq.core.controls import Controls
 from taskq.core.effects import (
     Batch,
     Blocked,
@@ -31,6 +32,7 @@ from taskq.core.outbox import Outbox
 from taskq.core.peers import Peer, Peers
 from taskq.core.presence import Presence
 from taskq.core.queues import Queues
+from taskq.core.registry import Registry
 from taskq.core.retention import Retention
 from taskq.core.state import State
 from taskq.core.timers import Timer, Timers
@@ -39,6 +41,7 @@ from taskq.core.workers import Roster
 from taskq.protocol.messages import (
     Ack,
     Announce,
+    AskSettings,
     Cancel,
     Drain,
     Exited,
@@ -54,6 +57,7 @@ from taskq.protocol.messages import (
     Resume,
     Status,
     StatusReport,
+    Steer,
     Submit,
     Unwatch,
     Vouch,
@@ -83,14 +87,23 @@ class Broker:
         self.out = Outbox()
         self.timers = Timers()
         self.peers = Peers(self.timers)
-        self.queues = Queues()
+        self.registry = Registry(self.timers, self.state.settings)
+        self.queues = Queues(self.registry)
         self.roster = Roster(self.queues)
+        self.controls = Controls(self.ledger, self.registry, self.queues, self.roster, self.timers)
         self.watchers = Watchers(self.state, self.peers, self.out)
         self.retention = Retention(self.ledger, self.timers, outcome_bytes)
         self.endings = Endings(self.ledger, self.queues, self.watchers, self.retention)
         self.intake = Intake(self.ledger)
         self.attempts = Attempts(
-            self.ledger, self.queues, self.roster, self.timers, self.endings, self.out, rng
+            self.ledger,
+            self.queues,
+            self.roster,
+            self.timers,
+            self.endings,
+            self.registry,
+            self.out,
+            rng,
         )
         self.presence = Presence(self.peers, self.roster, self.queues, self.attempts, self.timers, self.out)
         self.compaction = Compaction(self.ledger, compact_slack_bytes)
@@ -113,16 +126,20 @@ class Broker:
         self.started_boot_ms = now.boot_ms
         self.attempts.begin_epoch(epoch)
         self.retention.begin(now)
+        self.attempts.begin_turn(now)
         ready: list[Job] = []
         for job in self.state.jobs.values():
             self._set_timers(job, now)
             if job.state == READY:
+                # Who waited before goes on waiting: a restart is nobody's turn.
+                job.turn = self.attempts.turn - max(now.wall_ms - job.submitted_ms, 0) * 1_000
                 ready.append(job)
             elif job.state == RUNNING:
                 self.presence.expect_back(job)
+        self.controls.begin(now)
         if not self.roster.workers:
             for job in ready:
-                self.attempts.ready(job)
+                self.queues.put(job)
             return
         # Workers that are expected back may be running some of these, by the last deliveries of a
         # broker that died before it could write them down.
@@ -163,7 +180,7 @@ class Broker:
         self.attempts.deliver(now)
         self.retention.trim(now)
         self.compaction.step()
-        self.attempts.turn += 1
+        self.attempts.begin_turn(now)
         return self.out.take(self.ledger.newest)
 
     def cut(self) -> Batch | None:
@@ -199,6 +216,7 @@ class Broker:
                 self.out.say(peer.number, self.status(command.request, now))
             case Announce():
                 self.roster.announce(self.presence.worker(peer), command)
+                self.controls.declare(command, now)
             case Resume():
                 self.attempts.resume(self.presence.worker(peer), command.items, command.last, now)
                 self.presence.maybe_end_grace()
@@ -208,6 +226,10 @@ class Broker:
                 self.attempts.extend(self.presence.worker(peer), command.items, now)
             case Progress():
                 self._note_progress(peer, command)
+            case Steer():
+                self.out.say(peer.number, self.controls.steer(peer.hello.name, command, now))
+            case AskSettings():
+                self.out.say(peer.number, self.controls.report(command))
             case Vouch():
                 self.presence.vouch(peer, command.sessions, now)
             case Exited():
@@ -353,6 +375,10 @@ class Broker:
                 self.presence.end_grace(now)
             case "retention":
                 self.retention.sweep(now)
+            case "gate":
+                self.registry.on_timer(key, now)
+            case "pause":
+                self.controls.end_pause(key, now)
 
     def _is_wanted(self, timer: Timer) -> bool:
         """Could this timer still do something?"""

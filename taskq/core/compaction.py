@@ -33,6 +33,7 @@ class Compaction:
                 self._restate(entry, part)
                 continue
             self._restate_sessions(entry)
+            self._restate_settings(entry)
             self._at = 0
             budget -= 1
             ledger.drop_oldest()
@@ -90,6 +91,12 @@ class Compaction:
                         name, session.floor, session.settled, session.seen_ms, list(session.refused)
                     )
                 )
+
+    def _restate_settings(self, entry: BatchEntry) -> None:
+        state = self._ledger.state
+        for key in dict.fromkeys(entry.settings):
+            if state.setting_seqs.get(key) == entry.seq:
+                self._ledger.set(state.settings[key])
 
 
 def _restated(jobs: list[Job]) -> r.Restated:

@@ -28,7 +28,8 @@ BECOMES: Final[dict[str, frozenset[str]]] = {
 # was thought dead had been running it all along.
 
 # Not a time of its own: whether it has expired is decided by a timer, for the wall clock may be set.
-OVERDUE: Final = -1
+# (Ranks may be below 0: who waited before a restart has its place in front.)
+OVERDUE: Final = -(2**62)
 
 
 class Job(Struct, gc=False, kw_only=True):
@@ -46,7 +47,7 @@ class Job(Struct, gc=False, kw_only=True):
     ext: Ext | None = None
     state: JobStateName = READY
     due_ms: int = 0  # wall; what a scheduled job waits for
-    turn: int = 0  # when it became ready, as a count of turns; OVERDUE: it expired while it ran
+    turn: int = 0  # when it became ready: boot us, each turn its own; OVERDUE: it expired while it ran
     failures: int = 0
     crashes: int = 0
     lease: int = 0  # its latest
@@ -58,6 +59,11 @@ class Job(Struct, gc=False, kw_only=True):
         """The only way a state changes."""
         assert state in BECOMES[self.state], f"{self.id.hex()}: {self.state} -> {state}"
         self.state = state
+
+    @property
+    def key(self) -> str:
+        """Jobs of one queue take turns between their keys."""
+        return self.ext.get("key", b"").decode() if self.ext is not None else ""
 
     def had(self, lease: int) -> bool:
         """Was this ever a lease of this job?"""

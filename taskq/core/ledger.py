@@ -22,6 +22,7 @@ class BatchEntry(Struct):
     size: int = 0
     jobs: list[bytes] = []
     sessions: list[bytes] = []
+    settings: list[r.SettingKey] = []
 
 
 class Ledger:
@@ -89,6 +90,11 @@ class Ledger:
         self.open.sessions.append(record.session)
         self.state.session_restated(record, seq)
 
+    def set(self, record: r.Setting) -> None:
+        seq = self._add(record, FSYNC)
+        self.open.settings.append(r.key_of(record))
+        self.state.set(record, seq)
+
     def _add(self, record: r.AnyRecord, durability: int) -> int:
         if durability == MEMORY:
             return 0
@@ -146,6 +152,8 @@ def _list_contents(entry: BatchEntry, record: r.AnyRecord) -> None:
             entry.jobs.extend([item.id for item in record.items])
         case r.SessionRestated():
             entry.sessions.append(record.session)
+        case r.Setting():
+            entry.settings.append(r.key_of(record))
         case _:
             return
 

@@ -187,4 +187,4 @@ class Presence:
 
     def _line_up(self) -> None:
         for job in self._queues.take_aside():
-            self._attempts.ready(job)
+            self._queues.put(job)

@@ -1,108 +1,188 @@
-"""Ready jobs, in lines. A queue's jobs of one task are a lane, first in first out; workers that
-are alike are a pool, and see the lanes that they can serve, the longest waiting first.
+"""Queues: ready jobs as workers see them. The keys of a queue take turns; what one key has goes by
+rank, the longest waiting first. Workers that are alike are a pool, and see the lanes they can serve.
 """
 
 from collections import deque
+from collections.abc import Iterable
 from heapq import heappop, heappush, heapreplace
 from typing import Protocol
 
-from msgspec import Struct
-
+from taskq.core.gates import Gate, Group, Scope, Spot
 from taskq.core.job import Job
+from taskq.core.lanes import Lane, Route, route_of
+from taskq.protocol.messages import Terms
 
 
-class Lane:
-    """The ready jobs of one queue and one task.
+class Strand:
+    """What a pool sees of one key of a queue: its lanes that have jobs."""
 
-    A job that stops being ready (cancelled, expired, resumed) stays in its place as a tombstone
-    until it comes to the head, or until half of the lane is tombstones. When it is ready again
-    before that, it has its place back: a job must never stand in line twice.
-    """
+    def __init__(self, sight: "Sight", key: str, gate: Gate | None, weight: int) -> None:
+        self.sight = sight
+        self.key = key
+        self.gate = gate
+        self.weight = weight
+        self.left = weight  # of its turn
+        self.in_ring = False
+        self.parked: Gate | None = None
+        self.group: Group = sight
+        self._heap: list[tuple[int, int, Lane]] = []
+        self._present: set[int] = set()  # the numbers of the lanes in the heap
 
-    def __init__(self, queue: str, task: str, number: int) -> None:
-        self.queue = queue
-        self.task = task
-        self.number = number
-        self.jobs: deque[Job] = deque()
-        self.sights: list[Sight] = []
-        self._gone: set[int] = set()  # `id()` of the tombstones; who stands in `jobs` keeps it unique
-
-    def put(self, job: Job) -> None:
-        if self._gone and id(job) in self._gone:
-            self._gone.remove(id(job))
-        elif not self.jobs:
-            self.jobs.append(job)
-            for sight in self.sights:
-                sight.notice(self, job.turn)
-        else:
-            self.jobs.append(job)
-
-    def head(self) -> Job | None:
-        """The job that has waited longest."""
-        jobs, gone = self.jobs, self._gone
-        while jobs:
-            job = jobs[0]
-            if not gone or id(job) not in gone:
-                return job
-            jobs.popleft()
-            gone.remove(id(job))
-        return None
-
-    def bury(self, job: Job) -> None:
-        """One of the jobs is no longer ready. Amortised O(1)."""
-        gone = self._gone
-        gone.add(id(job))
-        if len(gone) > 32 and len(gone) * 2 > len(self.jobs):
-            self.jobs = deque(job for job in self.jobs if id(job) not in gone)
-            gone.clear()
-
-    def __len__(self) -> int:
-        return len(self.jobs) - len(self._gone)
-
-
-class Sight(Struct, eq=False):
-    """What a pool sees of a queue: its lanes that have jobs, by how long their heads have waited."""
-
-    pool: "Watcher"
-    queue: str
-    heap: list[tuple[int, int, Lane]] = []
-    present: dict[int, None] = {}
-
-    def notice(self, lane: Lane, turn: int) -> None:
+    def notice(self, lane: Lane) -> None:
         """A lane has jobs."""
-        if lane.number not in self.present:
-            self.present[lane.number] = None
-            heappush(self.heap, (turn, lane.number, lane))
-        self.pool.wake()
-
-    def first(self) -> Lane | None:
-        """The lane whose head has waited longest. Entries are corrected when they come up."""
-        heap = self.heap
-        while heap:
-            turn, number, lane = heap[0]
+        if lane.number not in self._present:
             job = lane.head()
             if job is None:
-                heappop(heap)
-                del self.present[number]
-            elif job.turn != turn:
-                heapreplace(heap, (job.turn, number, lane))
+                return
+            self._present.add(lane.number)
+            heappush(self._heap, (lane.rank(job), lane.number, lane))
+        self.line_up()
+
+    def line_up(self) -> None:
+        if not self.in_ring and self.parked is None:
+            self.in_ring = True
+            self.sight.ring.append(self)
+        self.sight.wake()
+
+    def unpark(self) -> bool:
+        self.parked = None
+        self.line_up()
+        return not self.is_empty
+
+    def first(self, now_ms: int) -> Lane | None:
+        """The lane whose head is next. Entries are corrected when they come up."""
+        heap = self._heap
+        while heap:
+            rank, number, lane = heap[0]
+            job = lane.head()
+            if job is None or lane.parked is not None:
+                self._leave(lane, now_ms)
+            elif lane.doors and (door := lane.closed_door(now_ms)) is not None:
+                door.park(lane, now_ms)
+                self._leave(lane, now_ms)
+            elif job.turn - lane.head_start_us != rank:
+                heapreplace(heap, (lane.rank(job), number, lane))
             else:
                 return lane
         return None
 
+    def set_aside(self) -> Lane:
+        """Take the first lane out: nobody here can serve it at the moment."""
+        lane = heappop(self._heap)[2]
+        self._present.remove(lane.number)
+        return lane
+
+    def _leave(self, lane: Lane, now_ms: int) -> None:
+        self.set_aside()
+        # It was woken for a room that it does not use: that is for the next one.
+        for gate in lane.gates:
+            if gate.waiting:
+                gate.wake(now_ms)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._heap
+
+
+class Sight:
+    """What a pool sees of a queue: the keys that have jobs, in a ring, and whose turn it is."""
+
+    def __init__(self, pool: "Watcher", queue: str, gate: Gate | None) -> None:
+        self.pool = pool
+        self.queue = queue
+        self.gate = gate
+        self.weight = 1
+        self.left = 1  # of its turn among the queues of the pool
+        self.parked: Gate | None = None
+        self.group: Group = self
+        self.ring: deque[Strand] = deque()
+        self.strands: dict[str, Strand] = {}
+        self._queues = pool.queues
+
+    def notice(self, lane: Lane) -> None:
+        strand = self.strands.get(lane.key)
+        if strand is None:
+            strand = self.strands[lane.key] = Strand(
+                self, lane.key, *self._queues.gate_and_weight(self.queue, lane.key)
+            )
+        strand.notice(lane)
+
+    def wake(self) -> None:
+        if self.parked is None:
+            self.pool.wake()
+
+    def unpark(self) -> bool:
+        self.parked = None
+        self.pool.wake()
+        return bool(self.ring)
+
+    def first(self, now_ms: int) -> Lane | None:
+        """The lane that is next: of the key whose turn it is."""
+        if self.gate is not None and not self.gate.is_open(now_ms):
+            if self.parked is None and self.ring:
+                self.gate.park(self, now_ms)
+            return None
+        ring = self.ring
+        while ring:
+            strand = ring[0]
+            if strand.gate is not None and not strand.gate.is_open(now_ms):
+                self._drop_first()
+                strand.gate.park(strand, now_ms)
+                continue
+            lane = strand.first(now_ms)
+            if lane is not None:
+                return lane
+            self._drop_first()
+            if strand.is_empty:
+                del self.strands[strand.key]
+        return None
+
+    def next_key(self) -> None:
+        """A job was given. Each key has as many in its turn as its weight."""
+        strand = self.ring[0]
+        strand.left -= 1
+        if strand.left <= 0:
+            strand.left = strand.weight
+            self.ring.rotate(-1)
+
+    def set_aside(self) -> Lane:
+        """The lane that `first` gave can be served by nobody here at the moment."""
+        return self.ring[0].set_aside()
+
+    def places(self) -> "list[Sight | Strand]":
+        """All that can stand before a gate."""
+        return [self, *self.strands.values()]
+
+    def _drop_first(self) -> None:
+        strand = self.ring.popleft()
+        strand.in_ring = False
+        strand.left = strand.weight
+
 
 class Watcher(Protocol):
-    """A pool, as far as lanes know it."""
+    """A pool, as far as its sights know it."""
+
+    queues: "Queues"
 
     def wake(self) -> None: ...
     def sees(self, lane: Lane) -> bool: ...
 
 
-class Queues:
-    """All lanes, by queue and task."""
+class Registry(Protocol):
+    """Who knows the gates and the weights."""
 
-    def __init__(self) -> None:
-        self.lanes: dict[tuple[str, str], Lane] = {}
+    def gate(self, scope: Scope, name: str, key: str = "") -> Gate | None: ...
+    def weight(self, queue: str, key: str) -> int: ...
+    def sweep(self, in_use: Iterable[Gate]) -> None: ...
+
+
+class Queues:
+    """All lanes, by their routes."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.lanes: dict[Route, Lane] = {}
+        self._registry = registry
+        self._by_terms: dict[Terms, Lane] = {}  # of jobs without a key: most, and quicker to find
         self._aside: dict[bytes, Job] = {}
         self._sights: dict[str, list[Sight]] = {}
         self._count = 0
@@ -110,11 +190,21 @@ class Queues:
 
     def put(self, job: Job) -> None:
         """A job became ready. (`job.turn` says when.)"""
-        terms = job.terms
-        lane = self.lanes.get((terms.queue, terms.task))
+        self.lane(job).put(job)
+
+    def put_back(self, job: Job) -> None:
+        """It was ready before, and was given to somebody who has not begun: to the front, by its rank."""
+        self.lane(job).put_back(job)
+
+    def lane(self, job: Job) -> Lane:
+        """Where the job stands when it is ready."""
+        key = job.key if job.ext is not None else ""
+        if key:
+            return self._lane(route_of(job.terms, key))
+        lane = self._by_terms.get(job.terms)
         if lane is None:
-            lane = self._make(terms.queue, terms.task)
-        lane.put(job)
+            lane = self._by_terms[job.terms] = self._lane(route_of(job.terms, ""))
+        return lane
 
     def put_aside(self, job: Job) -> None:
         """A job is ready, but nobody is to have it before `take_aside`."""
@@ -133,46 +223,96 @@ class Queues:
         """A job that was put here is no longer ready."""
         if self._aside and self._aside.pop(job.id, None) is not None:
             return
-        terms = job.terms
-        self.lanes[(terms.queue, terms.task)].bury(job)
+        self.lane(job).bury(job)
+
+    # -- who sees what ------------------------------------------------------------------------
 
     def open_sight(self, pool: Watcher, queue: str) -> Sight:
         """Let a pool see a queue, with what is in it now and what comes later."""
-        sight = Sight(pool, queue)
+        sight = Sight(pool, queue, self._registry.gate("queue", queue))
         self._sights.setdefault(queue, []).append(sight)
         for lane in self.lanes.values():
             if lane.queue == queue and pool.sees(lane):
-                self._show(lane, sight)
+                lane.sights.append(sight)
+                sight.notice(lane)
         return sight
 
     def close_sight(self, sight: Sight) -> None:
         self._sights[sight.queue].remove(sight)
+        for waiting in sight.places():
+            if waiting.parked is not None:
+                waiting.parked.forget(waiting)
         for lane in self.lanes.values():
             if sight in lane.sights:
                 lane.sights.remove(sight)
 
-    def _make(self, queue: str, task: str) -> Lane:
+    def gate_and_weight(self, queue: str, key: str) -> tuple[Gate | None, int]:
+        """The gate and the weight of a key among the keys of its queue."""
+        gate = self._registry.gate("queue", queue, key) if key else None
+        return gate, self._registry.weight(queue, key)
+
+    def regate(self, spot: Spot) -> None:
+        """Gates or weights of this spot have come or gone: all that stand before them look again."""
+        for lane in self.lanes.values():
+            if spot.covers(lane.queue, lane.task, lane.key):
+                self._gate(lane)
+                if lane.parked is not None and lane.parked not in lane.doors:
+                    lane.parked.forget(lane)
+                    lane.show()
+        if spot.scope == "queue":
+            for sight in self._sights.get(spot.name, ()):
+                self._regate(sight, spot.key)
+
+    # -- parts --------------------------------------------------------------------------------
+
+    def _regate(self, sight: Sight, key: str) -> None:
+        if not key:
+            sight.gate = self._registry.gate("queue", sight.queue)
+            if sight.parked is not None and sight.parked is not sight.gate:
+                sight.parked.forget(sight)
+                sight.wake()
+        strands = sight.strands.values() if not key else (sight.strands.get(key),)
+        for strand in strands:
+            if strand is None:
+                continue
+            strand.gate, strand.weight = self.gate_and_weight(sight.queue, strand.key)
+            strand.left = min(strand.left, strand.weight)
+            if strand.parked is not None and strand.parked is not strand.gate:
+                strand.parked.forget(strand)
+                strand.line_up()
+
+    def _gate(self, lane: Lane) -> None:
+        gate, key = self._registry.gate, lane.key
+        own = [gate("task", lane.task, key) if key else None, gate("task", lane.task)]
+        wide = [gate("queue", lane.queue, key) if key else None, gate("queue", lane.queue)]
+        lane.doors = tuple(each for each in own if each is not None)
+        lane.gates = lane.doors + tuple(each for each in wide if each is not None)
+
+    def _lane(self, route: Route) -> Lane:
+        lane = self.lanes.get(route)
+        return self._make(route) if lane is None else lane
+
+    def _make(self, route: Route) -> Lane:
         if len(self.lanes) > self._sweep_at:
             self._sweep()
         self._count += 1
-        lane = self.lanes[(queue, task)] = Lane(queue, task, self._count)
-        for sight in self._sights.get(queue, ()):
-            if sight.pool.sees(lane):
-                self._show(lane, sight)
+        lane = self.lanes[route] = Lane(route, self._count)
+        self._gate(lane)
+        lane.sights.extend(sight for sight in self._sights.get(route.queue, ()) if sight.pool.sees(lane))
         return lane
-
-    def _show(self, lane: Lane, sight: Sight) -> None:
-        lane.sights.append(sight)
-        head = lane.head()
-        if head is not None:
-            sight.notice(lane, head.turn)
 
     def _sweep(self) -> None:
         """Names come from peers: lanes that are empty must not pile up."""
-        self.lanes = {key: lane for key, lane in self.lanes.items() if lane.jobs}
+        self.lanes = {route: lane for route, lane in self.lanes.items() if lane.jobs}
+        self._by_terms = {}
+        in_use = [gate for lane in self.lanes.values() for gate in lane.gates]
+        for sights in self._sights.values():
+            for sight in sights:
+                in_use += [place.gate for place in sight.places() if place.gate is not None]
+        self._registry.sweep(in_use)
         # Twice what is left: a sweep costs O(1) for each lane made since the last one.
         self._sweep_at = max(2 * len(self.lanes), LANES_BEFORE_SWEEP)
 
 
-# How many lanes (queue, task) may stand empty before they are looked through.
+# How many lanes may stand empty before they are looked through.
 LANES_BEFORE_SWEEP = 10_000

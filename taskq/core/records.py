@@ -9,7 +9,18 @@ import msgspec
 from msgspec import Struct
 
 from taskq.errors import JournalCorrupt
-from taskq.protocol.messages import Ending, Ext, Fault, Held, JobSpec, JobStateName, Terms
+from taskq.protocol.messages import (
+    Ending,
+    Ext,
+    Fault,
+    Held,
+    JobSpec,
+    JobStateName,
+    Steering,
+    SteerKind,
+    SteerScope,
+    Terms,
+)
 
 
 class Record(Struct, array_like=True, gc=False, frozen=True):
@@ -156,7 +167,38 @@ class SessionRestated(Record, frozen=True, tag=8):
     refused: list[int]
 
 
-AnyRecord = Submitted | Delivered | Released | Succeeded | Ended | Forgotten | Restated | SessionRestated
+class Setting(Record, frozen=True, tag=20):
+    """What people decided about a queue, a task or a key of either, until they decide otherwise.
+
+    `is_set` false: no longer. A pause may have an end.
+    """
+
+    scope: SteerScope
+    name: str
+    key: str
+    kind: SteerKind
+    per_key: bool
+    count: int
+    period_ms: int
+    burst: int
+    until_ms: int  # wall; 0: for ever
+    reason: str
+    by: str
+    wall_ms: int
+    is_set: bool = True
+
+
+# scope, name, key, kind, per_key: of each there is one setting.
+SettingKey = tuple[str, str, str, str, bool]
+
+
+def key_of(setting: Setting | Steering) -> SettingKey:
+    return (setting.scope, setting.name, setting.key, setting.kind, setting.per_key)
+
+
+AnyRecord = (
+    Submitted | Delivered | Released | Succeeded | Ended | Forgotten | Restated | SessionRestated | Setting
+)
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(list[AnyRecord])

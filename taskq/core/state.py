@@ -44,6 +44,8 @@ class State:
         self.jobs: dict[bytes, Job] = {}
         self.outcomes: dict[bytes, Kept] = {}
         self.sessions: dict[bytes, Session] = {}
+        self.settings: dict[r.SettingKey, r.Setting] = {}
+        self.setting_seqs: dict[r.SettingKey, int] = {}  # the batch that says so
         self.outcome_bytes = 0  # what the outcomes cost in memory
         self.live_bytes = 0  # what a journal with nothing old in it would hold, about
         self.unfinished: dict[str, int] = {}  # jobs without outcome, by queue
@@ -69,6 +71,8 @@ class State:
                 self.restated(record, seq)
             case r.SessionRestated():
                 self.session_restated(record, seq)
+            case r.Setting():
+                self.set(record, seq)
             case _:
                 assert_never(record)
 
@@ -216,6 +220,15 @@ class State:
         self.sessions[record.session] = Session(
             record.floor, record.settled, record.wall_ms, seq, tuple(record.refused)
         )
+
+    def set(self, record: r.Setting, seq: int) -> None:
+        key = r.key_of(record)
+        if record.is_set:
+            self.settings[key] = record
+            self.setting_seqs[key] = seq
+        else:
+            self.settings.pop(key, None)
+            self.setting_seqs.pop(key, None)
 
     # -- parts of the above -------------------------------------------------------------------
 

@@ -4,11 +4,13 @@ a pool, whose members with room take turns.
 
 from collections import deque
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from msgspec import Struct
 
 from taskq.core.job import Job
-from taskq.core.queues import Lane, Queues, Sight
+from taskq.core.lanes import Lane
+from taskq.core.queues import Queues, Sight
 from taskq.protocol.messages import Announce, ProgressItem
 
 
@@ -27,19 +29,44 @@ class Slots(Struct, eq=False):
         self.pool.offer(self)
 
 
-class Pool:
-    """Workers of the same queues and the same tasks under one executor: alike to every job."""
+class Likeness(NamedTuple):
+    """What makes workers alike to every job, but for what they have left of their resources."""
 
-    def __init__(self, roster: "Roster", queues: tuple[str, ...], tasks: frozenset[str]) -> None:
-        self.tasks = tasks
+    queues: tuple[str, ...]
+    weights: tuple[int, ...]
+    is_strict: bool
+    tasks: frozenset[str]
+    labels: frozenset[tuple[str, str]]
+    resources: frozenset[str]
+
+
+class Pool:
+    """Workers that are alike, under one executor."""
+
+    def __init__(self, roster: "Roster", likeness: Likeness) -> None:
+        self.likeness = likeness
         self.members = 0
         self.ring: deque[Slots] = deque()  # with room, who waited longest first
         self.awake = False  # it may have both room and jobs
+        self.queues = roster.queues
         self._roster = roster
-        self.sights: deque[Sight] = deque(roster.queues.open_sight(self, queue) for queue in queues)
+        self._starved: dict[int, Lane] = {}  # no member has left of its resources what their jobs need
+        self.sights: deque[Sight] = deque()
+        for queue, weight in zip(likeness.queues, likeness.weights, strict=True):
+            sight = self.queues.open_sight(self, queue)
+            sight.weight = sight.left = weight
+            self.sights.append(sight)
 
     def sees(self, lane: Lane) -> bool:
-        return lane.task in self.tasks
+        route = lane.route
+        if route.task not in self.likeness.tasks:
+            return False
+        if not route.labels and not route.resources:
+            return True
+        names = self.likeness.resources
+        return self.likeness.labels.issuperset(route.labels) and all(
+            name in names for name, _ in route.resources
+        )
 
     def wake(self) -> None:
         if not self.awake and self.ring:
@@ -53,6 +80,8 @@ class Pool:
         slots.in_ring = True
         slots.ticket = self._roster.next_ticket()
         self.ring.append(slots)
+        if self._starved:
+            self.feed()
         self.wake()
 
     def front(self) -> Slots | None:
@@ -67,8 +96,11 @@ class Pool:
         return None
 
     def served(self, slots: Slots) -> None:
-        """The front was given a job: to the end of the ring, if there is still room."""
-        self.ring.popleft()
+        """A member was given a job: to the end of the ring, if there is still room."""
+        if self.ring[0] is slots:
+            self.ring.popleft()
+        else:  # those before it lacked a resource
+            self.ring.remove(slots)
         slots.running += 1
         if slots.running < slots.capacity:
             slots.ticket = self._roster.next_ticket()
@@ -76,18 +108,53 @@ class Pool:
         else:
             slots.in_ring = False
 
-    def next_job(self) -> Job | None:
-        """The next job for any member: its queues take turns."""
+    def next_lane(self, now_ms: int) -> tuple[Sight, Lane] | None:
+        """The lane whose head is next: queues take turns of their weights, or have an order."""
         sights = self.sights
         if len(sights) == 1:
-            lane = sights[0].first()
-            return lane.jobs.popleft() if lane is not None else None
+            sight = sights[0]
+            lane = sight.first(now_ms)
+            return (sight, lane) if lane is not None else None
+        if self.likeness.is_strict:
+            for sight in sights:
+                lane = sight.first(now_ms)
+                if lane is not None:
+                    return sight, lane
+            return None
         for _ in range(len(sights)):
-            lane = sights[0].first()
-            sights.rotate(-1)
-            if lane is not None:
-                return lane.jobs.popleft()
+            sight = sights[0]
+            lane = sight.first(now_ms)
+            if lane is None:
+                self._next_sight(sight)
+                continue
+            sight.left -= 1
+            if sight.left <= 0:
+                self._next_sight(sight)
+            return sight, lane
         return None
+
+    def with_resources(self, lane: Lane) -> Slots | None:
+        """The member whose turn it is, of those that have enough left. None: nobody has."""
+        for slots in self.ring:
+            if slots.running < slots.capacity and slots.worker.is_open and slots.worker.has(lane.needs):
+                return slots
+        return None
+
+    def starve(self, sight: Sight) -> None:
+        """Nobody has the resources for the sight's first lane: it waits until somebody gives some back."""
+        lane = sight.set_aside()
+        self._starved[lane.number] = lane
+
+    def feed(self) -> None:
+        """A member has more resources than before."""
+        starved, self._starved = self._starved, {}
+        for lane in starved.values():
+            if lane.parked is None:
+                lane.show()
+
+    def _next_sight(self, sight: Sight) -> None:
+        sight.left = sight.weight
+        self.sights.rotate(-1)
 
 
 class Worker:
@@ -110,6 +177,24 @@ class Worker:
         self.progress: dict[int, ProgressItem] = {}  # lease -> the latest
         self.lost_ms = 0  # boot; when its connection was lost
         self.unreported: dict[int, Job] = {}  # while it resumes: held by our books, not yet named by it
+        self.labels: dict[str, str] = {}
+        self.resources: dict[str, int] = {}  # what is left of them
+
+    def has(self, needs: tuple[tuple[str, int], ...]) -> bool:
+        """Is so much left?"""
+        return all(self.resources.get(name, 0) >= count for name, count in needs)
+
+    def use(self, needs: tuple[tuple[str, int], ...]) -> None:
+        for name, count in needs:
+            self.resources[name] = self.resources.get(name, 0) - count
+
+    def return_resources(self, needs: tuple[tuple[str, int], ...]) -> None:
+        """A job that used so much is no longer here."""
+        for name, count in needs:
+            if name in self.resources:
+                self.resources[name] += count
+        for slots in self.slots.values():
+            slots.pool.feed()
 
     def drop_notes(self, lease: int) -> None:
         """Forget what was noted about an attempt."""
@@ -131,7 +216,7 @@ class Roster:
         self.queues = queues
         self.workers: dict[bytes, Worker] = {}
         self.awake: list[Pool] = []
-        self._pools: dict[tuple[tuple[str, ...], frozenset[str]], Pool] = {}
+        self._pools: dict[Likeness, Pool] = {}
         self._ticket = 0
 
     def next_ticket(self) -> int:
@@ -142,11 +227,22 @@ class Roster:
         """What a worker can run and how much of it; replaces what it said before."""
         self._leave(worker)
         worker.queues = list(dict.fromkeys(announce.queues))
+        worker.labels = announce.labels
+        worker.resources = dict(announce.resources)
+        weights = dict(zip(announce.queues, announce.weights, strict=False))
         tasks: dict[str, list[str]] = {}
         for task, executor in announce.tasks.items():
             tasks.setdefault(executor, []).append(task)
         for executor, names in tasks.items():
-            slots = Slots(worker, self._join(tuple(worker.queues), frozenset(names)))
+            likeness = Likeness(
+                queues=tuple(worker.queues),
+                weights=tuple(weights.get(queue, 1) for queue in worker.queues),
+                is_strict=announce.is_strict,
+                tasks=frozenset(names),
+                labels=frozenset(announce.labels.items()),
+                resources=frozenset(announce.resources),
+            )
+            slots = Slots(worker, self._join(likeness))
             slots.capacity = announce.slots.get(executor, 0)
             worker.slots[executor] = slots
             worker.by_task.update(dict.fromkeys(names, slots))
@@ -154,6 +250,7 @@ class Roster:
             held = worker.by_task.get(job.terms.task)
             if held is not None:
                 held.running += 1
+            worker.use(job.terms.resources)
         worker.refresh()
 
     def remove(self, worker: Worker) -> None:
@@ -161,7 +258,7 @@ class Roster:
         self._leave(worker)
         self.workers.pop(worker.session, None)
 
-    def turns(self) -> Iterator[tuple[Slots, Job]]:
+    def turns(self, now_ms: int) -> Iterator[tuple[Slots, Job, Lane]]:
         """Who gets what, one job each in turn, until no one has room for what there is.
 
         All pools together are one ring: the front with the oldest ticket is next.
@@ -170,18 +267,28 @@ class Roster:
         while awake:
             pool = awake[0] if len(awake) == 1 else min(awake, key=_front_ticket)
             slots = pool.front()
-            job = pool.next_job() if slots is not None else None
-            if slots is None or job is None:
+            found = pool.next_lane(now_ms) if slots is not None else None
+            if slots is None or found is None:
                 pool.awake = False
                 awake.remove(pool)
                 continue
+            sight, lane = found
+            if lane.needs:
+                slots = pool.with_resources(lane)
+                if slots is None:
+                    pool.starve(sight)
+                    continue
+                slots.worker.use(lane.needs)
+            job = lane.jobs.popleft()
+            if len(sight.ring) > 1:
+                sight.next_key()
             pool.served(slots)
-            yield slots, job
+            yield slots, job, lane
 
-    def _join(self, queues: tuple[str, ...], tasks: frozenset[str]) -> Pool:
-        pool = self._pools.get((queues, tasks))
+    def _join(self, likeness: Likeness) -> Pool:
+        pool = self._pools.get(likeness)
         if pool is None:
-            pool = self._pools[(queues, tasks)] = Pool(self, queues, tasks)
+            pool = self._pools[likeness] = Pool(self, likeness)
         pool.members += 1
         return pool
 

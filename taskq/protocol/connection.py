@@ -46,7 +46,7 @@ Heard = Welcome | Reply | Ping | Goodbye | Unsupported
 
 
 _ALWAYS: Final[Kinds] = frozenset({Ping, Pong, Goodbye, Unsupported})
-_VIEWER: Final[Kinds] = frozenset({Inspect, Status, Watch, Unwatch})
+_VIEWER: Final[Kinds] = frozenset({Inspect, Status, Watch, Unwatch, AskSettings})
 _PRODUCER: Final[Kinds] = frozenset(get_args(FromProducer))
 _WORKER: Final[Kinds] = frozenset(get_args(FromProducer | FromWorker))
 _SUPERVISOR: Final[Kinds] = frozenset(get_args(FromSupervisor | Status))

@@ -47,6 +47,8 @@ Durability = Literal[0, 1, 2]
 Ending = Literal[
     "failed", "timed_out", "crashed", "returned", "snoozed", "discarded", "rejected", "cancelled"
 ]
+SteerScope = Literal["queue", "task"]
+SteerKind = Literal["pause", "concurrency", "rate", "weight", "closed"]
 OutcomeState = Literal["succeeded", "cancelled", "expired", "dead"]
 JobStateName = Literal[
     "scheduled", "blocked", "ready", "running", "succeeded", "cancelled", "expired", "dead"
@@ -71,7 +73,7 @@ class RetryTerms(Part, frozen=True):
     max_crashes: Annotated[int, Meta(ge=0, le=limits.ATTEMPTS_MAX)] = limits.CRASHES_MAX
 
 
-class Terms(Part, frozen=True):
+class Terms(Part, frozen=True, cache_hash=True):
     """What a job shares with its siblings: which task, where, when and how often."""
 
     task: Name
@@ -101,6 +103,42 @@ class Limit(Part, frozen=True):
     per_key: bool = False
     period_ms: Millis = 0
     burst: Annotated[int, Meta(ge=0, le=2**31)] = 0
+
+
+class Steering(Part, frozen=True):
+    """One decision about a queue, a task, or (with `key`) one key of either. `is_set` false takes it back.
+
+    `closed`: nothing new is accepted. `per_key`: the limit is for each key by itself.
+    """
+
+    scope: SteerScope
+    name: Name
+    kind: SteerKind
+    key: Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)] = ""
+    per_key: bool = False
+    is_set: bool = True
+    count: Annotated[int, Meta(ge=0, le=2**31)] = 0
+    period_ms: Millis = 0
+    burst: Annotated[int, Meta(ge=0, le=2**31)] = 0
+    for_ms: Millis = 0
+
+
+class SettingReport(Part, frozen=True):
+    """A decision that holds, and whose it is; `is_declared`: code's, not people's."""
+
+    scope: SteerScope
+    name: str
+    kind: SteerKind
+    key: str = ""
+    per_key: bool = False
+    count: int = 0
+    period_ms: int = 0
+    burst: int = 0
+    until_ms: int = 0
+    reason: str = ""
+    by: str = ""
+    set_ms: int = 0
+    is_declared: bool = False
 
 
 class JobSpec(Part, frozen=True):
@@ -440,6 +478,35 @@ class StatusReport(Message, frozen=True, tag=20):
     warnings: list[str] = []
 
 
+class Steer(Message, frozen=True, tag=60):
+    """operator: from now on, all of this or nothing; survives a restart of the broker."""
+
+    request: Count
+    items: Annotated[list[Steering], Meta(min_length=1, max_length=limits.BATCH_MAX)]
+    reason: Text = ""
+
+
+class Steered(Message, frozen=True, tag=61):
+    """broker: so many of the decisions were news."""
+
+    request: Count
+    count: Count
+
+
+class AskSettings(Message, frozen=True, tag=62):
+    """any: what was decided about this queue or task? Empty: about all."""
+
+    request: Count
+    name: Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)] = ""
+
+
+class Settings(Message, frozen=True, tag=63):
+    """broker: what holds; at most BATCH_MAX of it."""
+
+    request: Count
+    items: Annotated[list[SettingReport], Meta(max_length=limits.BATCH_MAX)]
+
+
 class Announce(Message, frozen=True, tag=30):
     """worker: what I run. `slots` is the absolute capacity of each executor; a later Announce replaces."""
 
@@ -535,7 +602,8 @@ class Exited(Message, frozen=True, tag=51):
     children: Annotated[list[ChildExit], Meta(max_length=limits.CHILDREN_PER_SUPERVISOR_MAX)]
 
 
-FromProducer = Submit | Watch | Unwatch | Cancel | Inspect | Status
+FromSteerer = Steer | AskSettings
+FromProducer = Submit | Watch | Unwatch | Cancel | Inspect | Status | FromSteerer
 FromWorker = Announce | Ack | Nack | Extend | Progress | Resume | Drain
 FromSupervisor = Vouch | Exited
 # What the core hears of a peer that has said hello.
@@ -547,6 +615,8 @@ Reply = (
     | Receipts
     | JobReport
     | StatusReport
+    | Steered
+    | Settings
     | Deliver
     | Acked
     | Revoke

@@ -58,6 +58,15 @@ SAMPLES: Final[list[m.Message]] = [
         [m.QueueReport("mail", 1, 1, 0, 0, 15, 1)],
         [m.WorkerReport(SESSION, "host:123", ["mail"], 100, 1, 20, True)], 2, ["the disk is nearly full"],
     ),
+    m.Steer(
+        1, [m.Steering("queue", "mail", "pause", "acme", True, False, 3, 1_000, 2, 60_000)], "a deployment"
+    ),
+    m.Steered(1, 2),
+    m.AskSettings(1, "mail"),
+    m.Settings(
+        1,
+        [m.SettingReport("task", "send", "rate", "a", True, 9, 1_000, 3, 7, "why", "who", 5, True)],
+    ),
     m.Announce(
         {"mail.send": "async"},
         ["mail"],

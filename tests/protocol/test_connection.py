@@ -187,13 +187,13 @@ def test_a_proof_is_good_for_one_nonce_only() -> None:
 def test_the_table_of_roles_is_the_one_in_the_manual() -> None:
     names = {role: {kind.__name__ for kind in kinds} for role, kinds in MAY_SEND.items()}
     always = {"Ping", "Pong", "Goodbye", "Unsupported"}
-    producer = always | {"Submit", "Watch", "Unwatch", "Cancel", "Inspect", "Status"}
+    producer = always | {"Submit", "Watch", "Unwatch", "Cancel", "Inspect", "Status", "Steer", "AskSettings"}
     worker = producer | {"Announce", "Ack", "Nack", "Extend", "Progress", "Resume", "Drain"}
     assert names == {
         "producer": producer,
         "worker": worker,
         "supervisor": always | {"Vouch", "Exited", "Status"},
-        "viewer": always | {"Inspect", "Status", "Watch", "Unwatch"},
+        "viewer": always | {"Inspect", "Status", "Watch", "Unwatch", "AskSettings"},
         "operator": producer,
         "admin": worker | {"Vouch", "Exited"},
     }

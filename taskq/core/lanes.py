@@ -1,0 +1,129 @@
+"""Lanes: jobs that are alike to every decision, in the order in which they became ready."""
+
+from collections import deque
+from typing import Final, NamedTuple, Protocol
+
+from taskq import limits
+from taskq.core.gates import Gate, Group
+from taskq.core.job import Job
+from taskq.protocol.messages import Terms
+
+# What a point of priority is worth, in the unit of `Job.turn`.
+STEP_US: Final = limits.PRIORITY_STEP_MS * 1_000
+
+
+class Route(NamedTuple):
+    """What tells jobs of one lane from those of another."""
+
+    queue: str
+    key: str
+    task: str
+    priority: int
+    labels: tuple[tuple[str, str], ...]
+    resources: tuple[tuple[str, int], ...]
+
+
+def route_of(terms: Terms, key: str) -> Route:
+    return Route(terms.queue, key, terms.task, terms.priority, terms.labels, terms.resources)
+
+
+class Viewer(Protocol):
+    """What a pool sees of a queue, as far as lanes know it."""
+
+    def notice(self, lane: "Lane") -> None: ...
+
+
+class Lane:
+    """The ready jobs of one route, first in first out.
+
+    A job that stops being ready (cancelled, expired, resumed) stays in its place as a tombstone
+    until it comes to the head, or until half of the lane is tombstones. When it is ready again
+    before that, it has its place back: a job must never stand in line twice.
+
+    Priority is a head start: each point counts as a minute of waiting. So the rank of a job never
+    changes, larger goes first, and low is never starved.
+    """
+
+    def __init__(self, route: Route, number: int) -> None:
+        self.route = route
+        self.queue = route.queue
+        self.key = route.key
+        self.task = route.task
+        self.needs = route.resources
+        self.number = number
+        self.jobs: deque[Job] = deque()
+        self.sights: list[Viewer] = []
+        self.gates: tuple[Gate, ...] = ()  # all that count its jobs
+        self.doors: tuple[Gate, ...] = ()  # those of them that hold up this lane alone, not its key or queue
+        self.group: Group = (route.queue, route.labels, route.resources)
+        self.parked: Gate | None = None
+        self.head_start_us = route.priority * STEP_US
+        self._gone: set[int] = set()  # `id()` of the tombstones; who stands in `jobs` keeps it unique
+
+    def rank(self, job: Job) -> int:
+        """Who has the smallest is next."""
+        return job.turn - self.head_start_us
+
+    def put(self, job: Job) -> None:
+        if self._gone and id(job) in self._gone:
+            self._gone.remove(id(job))
+        elif not self.jobs:
+            self.jobs.append(job)
+            self.show()
+        else:
+            self.jobs.append(job)
+
+    def put_back(self, job: Job) -> None:
+        """To the front: it has been there before."""
+        self.jobs.appendleft(job)
+        self.show()
+
+    def head(self) -> Job | None:
+        """The job that has waited longest."""
+        jobs, gone = self.jobs, self._gone
+        while jobs:
+            job = jobs[0]
+            if not gone or id(job) not in gone:
+                return job
+            jobs.popleft()
+            gone.remove(id(job))
+        return None
+
+    def bury(self, job: Job) -> None:
+        """One of the jobs is no longer ready. Amortised O(1)."""
+        gone = self._gone
+        gone.add(id(job))
+        if len(gone) > 32 and len(gone) * 2 > len(self.jobs):
+            self.jobs = deque(job for job in self.jobs if id(job) not in gone)
+            gone.clear()
+
+    def closed_door(self, now_ms: int) -> Gate | None:
+        """The gate that holds up this lane, if one does."""
+        for gate in self.doors:
+            if not gate.is_open(now_ms):
+                return gate
+        return None
+
+    def unpark(self) -> bool:
+        self.parked = None
+        self.show()
+        return self.head() is not None
+
+    def show(self) -> None:
+        """Let those who serve it know that it has jobs."""
+        for sight in self.sights:
+            sight.notice(self)
+
+    def before(self, rank: int) -> int:
+        """At most so many jobs of this lane come before this rank. O(log n) looks."""
+        jobs, low, high = self.jobs, 0, len(self.jobs)
+        while low < high:
+            middle = (low + high) // 2
+            if self.rank(jobs[middle]) <= rank:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def __len__(self) -> int:
+        return len(self.jobs) - len(self._gone)
