@@ -13,6 +13,7 @@ from taskq import limits
 from taskq.protocol.frames import FrameTooLong, ProtocolError, encode
 from taskq.protocol.messages import (
     VERSION,
+    AskSettings,
     Cancel,
     Command,
     FromBroker,
