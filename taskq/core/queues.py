@@ -283,10 +283,12 @@ class Queues:
 
     def _gate(self, lane: Lane) -> None:
         gate, key = self._registry.gate, lane.key
-        own = [gate("task", lane.task, key) if key else None, gate("task", lane.task)]
-        wide = [gate("queue", lane.queue, key) if key else None, gate("queue", lane.queue)]
-        lane.doors = tuple(each for each in own if each is not None)
-        lane.gates = lane.doors + tuple(each for each in wide if each is not None)
+        # The narrow ones last: who has just run lines up behind those that its room was taken from.
+        wide = [gate("queue", lane.queue), gate("task", lane.task)]
+        narrow = [gate("queue", lane.queue, key), gate("task", lane.task, key)] if key else []
+        lane.gates = tuple(each for each in wide + narrow if each is not None)
+        # The narrow ones first: who waits for its own key takes no place before the wide one.
+        lane.doors = tuple(each for each in reversed(lane.gates) if each.spot.scope == "task")
 
     def _lane(self, route: Route) -> Lane:
         lane = self.lanes.get(route)

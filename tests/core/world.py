@@ -52,6 +52,8 @@ from taskq.protocol.messages import (
     Role,
     Status,
     StatusReport,
+    Steer,
+    Steering,
     Submit,
     Success,
     Terms,
@@ -154,10 +156,13 @@ class World:
         seq: int | None = None,
         payload: bytes = b"",
         ext: dict[str, bytes] | None = None,
+        key: str = "",
         settled: int = 0,
         **terms: Any,
     ) -> Self:
         """Submit jobs in one message; without names, the next letter. Keywords are the terms'."""
+        if key:
+            ext = {**(ext or {}), "key": key.encode()}
         peer = self.producer(by).peers[by]
         names = names or (chr(ord("a") + peer.next_seq),)
         first = peer.next_seq if seq is None else seq
@@ -174,6 +179,15 @@ class World:
     def cancel(self, *names: str, by: str = "producer", reason: str = "") -> Self:
         self._requests += 1
         return self.producer(by).say(by, Cancel(self._requests, [id_of(name) for name in names], reason))
+
+    def steer(
+        self, scope: Any, name: str, kind: Any, *, by: str = "ops", reason: str = "", **fields: Any
+    ) -> Self:
+        """An operator decides something."""
+        self._requests += 1
+        if not self._is_connected(by):
+            self.connect(by, "operator")
+        return self.say(by, Steer(self._requests, [Steering(scope, name, kind, **fields)], reason))
 
     def inspect(self, name: str, *, by: str = "producer") -> JobReport:
         self._requests += 1
@@ -236,10 +250,11 @@ class World:
         slots: int = 1,
         tasks: Iterable[str] = ("work",),
         queues: Iterable[str] = ("default",),
+        **announced: Any,
     ) -> Self:
         """A worker connects, says what it runs, and that it holds nothing."""
         peer = self._peer(name, "worker")
-        peer.announce = Announce(dict.fromkeys(tasks, "async"), list(queues), {"async": slots})
+        peer.announce = Announce(dict.fromkeys(tasks, "async"), list(queues), {"async": slots}, **announced)
         return self.connect(name, "worker")
 
     def connect(self, name: str, role: Role = "worker") -> Self:
@@ -488,5 +503,6 @@ def canonical(state: State) -> dict[str, Any]:
             name_of(id): (session.floor, session.settled, session.refused, session.seen_ms, session.seq)
             for id, session in state.sessions.items()
         },
+        "settings": dict(state.settings),
         "sums": (state.outcome_bytes, state.live_bytes, state.unfinished, state.dead),
     }
