@@ -37,6 +37,7 @@ from taskq.core.retention import Retention
 from taskq.core.state import State
 from taskq.core.timers import Timer, Timers
 from taskq.core.watchers import Watchers
+from taskq.core.why import Why
 from taskq.core.workers import Roster
 from taskq.protocol.messages import (
     Ack,
@@ -106,6 +107,7 @@ class Broker:
             rng,
         )
         self.presence = Presence(self.peers, self.roster, self.queues, self.attempts, self.timers, self.out)
+        self.why = Why(self.state, self.queues, self.roster, self.registry)
         self.compaction = Compaction(self.ledger, compact_slack_bytes)
         self._version = version
         self._journal = journal
@@ -280,7 +282,7 @@ class Broker:
         if job is not None:
             worker = self.roster.workers.get(job.holder)
             progress = worker.progress.get(job.lease) if worker is not None else None
-            why = reports.why(job, self.roster, now)
+            why = self.why.of(job, now)
             self.out.say(peer.number, reports.job_report(inspect.request, job, self.roster, progress, why))
             return
         kept = self.state.outcomes.get(inspect.id)

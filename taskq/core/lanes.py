@@ -115,11 +115,23 @@ class Lane:
             sight.notice(self)
 
     def before(self, rank: int) -> int:
-        """At most so many jobs of this lane come before this rank. O(log n) looks."""
+        """At most so many of this lane's jobs come before one of this rank. O(log n) looks."""
+        return self._bisect(rank + 1)
+
+    def place(self, job: Job, looks: int) -> int:
+        """How many of this lane's jobs come before this one of them, or at most so many."""
+        rank = self.rank(job)
+        first, end = self._bisect(rank), self._bisect(rank + 1)
+        for at in range(first, min(end, first + looks)):
+            if self.jobs[at] is job:
+                return at
+        return max(end - 1, 0)
+
+    def _bisect(self, rank: int) -> int:
         jobs, low, high = self.jobs, 0, len(self.jobs)
         while low < high:
             middle = (low + high) // 2
-            if self.rank(jobs[middle]) <= rank:
+            if self.rank(jobs[middle]) < rank:
                 low = middle + 1
             else:
                 high = middle

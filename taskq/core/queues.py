@@ -5,6 +5,7 @@ rank, the longest waiting first. Workers that are alike are a pool, and see the 
 from collections import deque
 from collections.abc import Iterable
 from heapq import heappop, heappush, heapreplace
+from itertools import islice
 from typing import Protocol
 
 from taskq.core.gates import Gate, Group, Scope, Spot
@@ -79,6 +80,9 @@ class Strand:
             if gate.waiting:
                 gate.wake(now_ms)
 
+    def lanes(self, most: int) -> list[Lane]:
+        return [lane for _, _, lane in self._heap[:most]]
+
     @property
     def is_empty(self) -> bool:
         return not self._heap
@@ -148,6 +152,20 @@ class Sight:
     def set_aside(self) -> Lane:
         """The lane that `first` gave can be served by nobody here at the moment."""
         return self.ring[0].set_aside()
+
+    def ahead(self, lane: Lane, job: Job, looks: int) -> int:
+        """At most so many jobs are given before this one, as things stand."""
+        strand = self.strands.get(lane.key)
+        if strand is None:
+            return 0
+        rank = lane.rank(job)
+        mine = lane.place(job, looks)
+        mine += sum(other.before(rank) for other in strand.lanes(looks) if other is not lane)
+        # While it waits for the turns of its own key, each other key has as many.
+        turns = mine // strand.weight + 1
+        others = sum(other.weight for other in islice(self.ring, looks) if other is not strand)
+        others += max(len(self.ring) - looks, 0)
+        return mine + turns * others
 
     def places(self) -> "list[Sight | Strand]":
         """All that can stand before a gate."""
@@ -219,6 +237,9 @@ class Queues:
     def aside(self) -> int:
         return len(self._aside)
 
+    def is_aside(self, job: Job) -> bool:
+        return job.id in self._aside
+
     def bury(self, job: Job) -> None:
         """A job that was put here is no longer ready."""
         if self._aside and self._aside.pop(job.id, None) is not None:
@@ -236,6 +257,10 @@ class Queues:
                 lane.sights.append(sight)
                 sight.notice(lane)
         return sight
+
+    def sights_of(self, lane: Lane) -> list[Sight]:
+        """What those pools see of its queue that can serve it."""
+        return [sight for sight in self._sights.get(lane.queue, ()) if sight.pool.sees(lane)]
 
     def close_sight(self, sight: Sight) -> None:
         self._sights[sight.queue].remove(sight)

@@ -1,7 +1,7 @@
 """What people ask: how is this job, how is the broker. Built when asked; nothing is kept for it."""
 
 from taskq.core.effects import Now
-from taskq.core.job import RUNNING, SCHEDULED, Job
+from taskq.core.job import RUNNING, Job
 from taskq.core.peers import Peers
 from taskq.core.queues import Queues
 from taskq.core.records import SuccessItem
@@ -52,24 +52,6 @@ def outcome_report(request: int, kept: Kept) -> JobReport:
         fault=None if isinstance(item, SuccessItem) else item.fault,
         reason="" if isinstance(item, SuccessItem) else item.reason,
     )
-
-
-def why(job: Job, roster: Roster, now: Now) -> str:
-    """Why a job is not running, or where it runs."""
-    task, queue = job.terms.task, job.terms.queue
-    if job.state is RUNNING:
-        worker = roster.workers.get(job.holder)
-        if worker is None or not worker.peer:
-            return "it was running; its worker is expected back"
-        return f"it runs on {worker.name}"
-    if job.state is SCHEDULED:
-        return f"it is due in {max(job.due_ms - now.wall_ms, 0) / 1000:.1f} s"
-    able = [worker for worker in roster.workers.values() if task in worker.by_task and queue in worker.queues]
-    if able:
-        return f"it waits for room on {len(able)} worker{'s' if len(able) > 1 else ''}"
-    if any(task in worker.by_task for worker in roster.workers.values()):
-        return f"workers know task {task!r}, but none of them serves queue {queue!r}"
-    return f"no connected worker knows task {task!r}"
 
 
 def queue_reports(state: State, queues: Queues, roster: Roster, now: Now) -> list[QueueReport]:

@@ -178,6 +178,7 @@ class Worker:
         self.lost_ms = 0  # boot; when its connection was lost
         self.unreported: dict[int, Job] = {}  # while it resumes: held by our books, not yet named by it
         self.labels: dict[str, str] = {}
+        self.capacities: dict[str, int] = {}  # its resources
         self.resources: dict[str, int] = {}  # what is left of them
 
     def has(self, needs: tuple[tuple[str, int], ...]) -> bool:
@@ -228,6 +229,7 @@ class Roster:
         self._leave(worker)
         worker.queues = list(dict.fromkeys(announce.queues))
         worker.labels = announce.labels
+        worker.capacities = announce.resources
         worker.resources = dict(announce.resources)
         weights = dict(zip(announce.queues, announce.weights, strict=False))
         tasks: dict[str, list[str]] = {}
@@ -252,6 +254,14 @@ class Roster:
                 held.running += 1
             worker.use(job.terms.resources)
         worker.refresh()
+
+    def held(self, lease: int) -> Job | None:
+        """The job that runs under this lease, wherever."""
+        for worker in self.workers.values():
+            job = worker.held.get(lease)
+            if job is not None:
+                return job
+        return None
 
     def remove(self, worker: Worker) -> None:
         worker.is_open = False

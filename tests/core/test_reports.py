@@ -54,28 +54,6 @@ def test_progress_is_the_latest_of_the_running_attempt() -> None:
     assert world.nack(by="w").inspect("a").progress is None
 
 
-@pytest.mark.parametrize(
-    ("job", "worker", "why"),
-    [
-        ({}, None, "no connected worker knows task 'work'"),
-        ({}, {"tasks": ("other",)}, "no connected worker knows task 'work'"),
-        ({"queue": "mail"}, {}, "workers know task 'work', but none of them serves queue 'mail'"),
-        ({}, {"slots": 0}, "it waits for room on 1 worker"),
-        ({"delay_ms": 1_500}, {}, "it is due in 1.5 s"),
-        ({}, {}, "it runs on w"),
-    ],
-)
-def test_why_it_does_not_run(job: dict[str, object], worker: dict[str, object] | None, why: str) -> None:
-    world = World()
-    if worker is not None:
-        world.worker("w", **worker)  # type: ignore[arg-type] # as the table says
-    assert world.submit("a", **job).inspect("a").why == why  # type: ignore[arg-type] # the same
-
-
-def test_why_after_a_restart() -> None:
-    assert "expected back" in World().submit("a").deliver(to="w").restart().inspect("a").why
-
-
 def test_queues_are_counted() -> None:
     world = World().worker("w", slots=2).submit("a", "b", "c", "d").tick(700).submit("later", delay_ms=9_000)
     world.nack("a", by="w").cancel("d")
