@@ -22,8 +22,10 @@ from taskq.protocol.messages import (
     Outcomes,
     Receipts,
     Refusal,
+    Settings,
     Status,
     StatusReport,
+    Steered,
     Submit,
     Terms,
     Unwatch,
@@ -34,7 +36,7 @@ from taskq.protocol.messages import (
 
 NewJob = tuple[bytes, Terms, bytes]  # id, terms, payload
 OnOutcome = Callable[[Outcome], None]
-Answer = JobReport | Receipts | StatusReport | Refused
+Answer = JobReport | Receipts | StatusReport | Steered | Settings | Refused
 OnAnswer = Callable[[Answer], None]
 
 # What a job costs in a frame beside its payload: id, index, and the lengths of each.
@@ -210,6 +212,10 @@ class ClientSession:
         """Ask how the broker is. Returns the number for `forget`."""
         return self._ask(Status(self._next_request), on_answer)
 
+    def question(self, make: Callable[[int], Message], on_answer: OnAnswer) -> int:
+        """Ask anything else: `make` gives the message its number. Returns the number for `forget`."""
+        return self._ask(make(self._next_request), on_answer)
+
     def forget(self, request: int) -> None:
         """Nobody waits for this answer any more."""
         self._requests.pop(request, None)
@@ -262,7 +268,7 @@ class ClientSession:
                 self._on_outcomes(message)
             case Confirm():
                 self._on_confirm(message)
-            case Receipts() | JobReport() | StatusReport():
+            case Receipts() | JobReport() | StatusReport() | Steered() | Settings():
                 self._on_answer(message.request, message)
             case Refusal():
                 self._on_answer(message.request, Refused.from_code(message.code, message.text))

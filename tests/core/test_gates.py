@@ -150,6 +150,14 @@ def test_who_leaves_while_it_waits_takes_no_room_with_it(leave: str) -> None:
     assert world.ack("a", by="w").holds("w") == ["c"]
 
 
+def test_room_that_one_cannot_use_is_passed_on() -> None:
+    limits = [concurrency(2), concurrency(1, per_key=True)]
+    world = World().worker("w", slots=9, declared=limits).submit("f1", "f2")
+    world.submit("a1", key="a", priority=1).submit("a2", key="a").submit("b", key="b")
+    assert world.ack("f1", by="w").holds("w") == ["f2", "a1"]
+    assert world.ack("f2", by="w").holds("w") == ["a1", "b"]  # it was the turn of a2, whose key has its one
+
+
 def test_a_limit_of_nought_holds_all() -> None:
     world = World().worker("w", slots=9, declared=[concurrency(0)]).submit(*"ab")
     assert world.holds("w") == []

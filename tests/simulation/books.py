@@ -6,13 +6,14 @@ from typing import Any
 from msgspec.structs import asdict
 
 from taskq import limits
-from taskq.core.effects import Batch
+from taskq.core.effects import Batch, Now
 from taskq.core.job import DEAD, READY, SCHEDULED, Job
 from taskq.core.ledger import fold
 from taskq.core.state import Kept, Session, State
 from taskq.core.workers import Worker
 from taskq.protocol.messages import Announce, Hello
 from tests.simulation.agenda import Violation
+from tests.simulation.gatekeeper import Gatekeeper, is_held_up
 from tests.simulation.host import BrokerHost
 
 Portrait = dict[str, dict[Any, Any]]
@@ -21,12 +22,13 @@ Portrait = dict[str, dict[Any, Any]]
 class Books:
     """Samples are drawn by the seed: a fold of the whole journal at each commit would take too long."""
 
-    def __init__(self, sample: Callable[[], bool], *, all_is_journaled: bool) -> None:
+    def __init__(self, sample: Callable[[], bool], *, all_is_journaled: bool, wall_is_steady: bool) -> None:
         self._sample = sample
         self._all_is_journaled = all_is_journaled
         self._photo: tuple[int, Portrait] = (0, {})
         self._capacity: dict[int, dict[str, int]] = {}
         self._out: dict[int, dict[int, str]] = {}  # connection -> lease -> executor
+        self._gatekeeper = Gatekeeper(wall_is_steady=wall_is_steady)
 
     # -- the journal ------------------------------------------------------------------------------
 
@@ -34,6 +36,7 @@ class Books:
         self._photo = (0, {})
         self._capacity = {}
         self._out = {}
+        self._gatekeeper.on_crashed()
 
     def on_cut(self, host: BrokerHost, batch: Batch) -> None:
         """What is in memory now is what a fold must give once this batch is written."""
@@ -82,7 +85,8 @@ class Books:
         if given > self._capacity[number][executor]:
             raise Violation("I11", f"{hello.name} was given {given} for {executor}: {self._capacity[number]}")
 
-    def on_turn(self, host: BrokerHost) -> None:
+    def on_turn(self, host: BrokerHost, now: Now) -> None:
+        self._gatekeeper.on_turn(host, now)
         if self._sample():
             self.nobody_idles(host)
 
@@ -91,7 +95,7 @@ class Books:
         waiting = {
             (job.terms.queue, job.terms.task): job.id
             for job in host.broker.state.jobs.values()
-            if job.state is READY and job.id not in host.broker.queues._aside
+            if job.state is READY and job.id not in host.broker.queues._aside and not is_held_up(host, job)
         }
         for worker in host.broker.roster.workers.values():
             _is_counted(worker)
@@ -109,6 +113,7 @@ class Books:
         """Everything has ended: nothing may be left of it but what is kept on purpose."""
         broker = host.broker
         _is_consistent(broker.state)
+        self._gatekeeper.at_rest(host)
         leaks = {
             "watched jobs": len(broker.watchers),
             "messages held back": sum(map(len, host.engine._held.values())),
@@ -161,6 +166,7 @@ def portrait(state: State) -> Portrait:
     return {
         "jobs": {id: _job(job) for id, job in sorted(state.jobs.items()) if job.seq},
         "outcomes": {id: _kept(kept) for id, kept in sorted(state.outcomes.items()) if kept.seq},
+        "settings": dict(sorted(state.settings.items())),
         "counts": {"live_bytes": state.live_bytes},
         "sessions": {name: _session(kept) for name, kept in sorted(state.sessions.items()) if kept.seq},
     }

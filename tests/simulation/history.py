@@ -73,7 +73,7 @@ class History:
         self.repeated: dict[bytes, int] = {}
         self.audit = Audit(self.repeated, wall_is_steady=wall_is_steady)
         self.custody = Custody(agenda)
-        self.books = Books(sample, all_is_journaled=all_is_journaled)
+        self.books = Books(sample, all_is_journaled=all_is_journaled, wall_is_steady=wall_is_steady)
         self.begun: dict[int, bytes] = {}
         self.is_lossy = False  # memory jobs or jobs without fsync were lost on the way
         self._agenda = agenda
@@ -182,7 +182,7 @@ class History:
         self.books.on_trimmed(host)
 
     def on_turn(self, host: BrokerHost) -> None:
-        self.books.on_turn(host)
+        self.books.on_turn(host, self._agenda.now)
 
     # -- what the broker hears --------------------------------------------------------------------
 

@@ -13,14 +13,18 @@ from taskq.core import records as r
 from taskq.core.attempts import Attempts
 from taskq.core.broker import Broker
 from taskq.core.compaction import Compaction
+from taskq.core.controls import Controls
 from taskq.core.effects import Close, Effect, Now
+from taskq.core.gates import Gate
 from taskq.core.intake import Intake
 from taskq.core.job import RUNNING, Job
+from taskq.core.lanes import Lane
 from taskq.core.ledger import Ledger
 from taskq.core.outbox import Outbox, Parcel
 from taskq.core.peers import Peers
 from taskq.core.presence import Presence
-from taskq.core.queues import Queues
+from taskq.core.queues import Queues, Strand
+from taskq.core.registry import Registry
 from taskq.core.retry import Verdict, judge
 from taskq.core.state import Session, State
 from taskq.core.timers import Kind, Timers
@@ -251,7 +255,7 @@ def client_does_not_watch_again(patch: Patch) -> None:
 def stale_nacks_count(patch: Patch) -> None:
     def nack(self: Attempts, worker: Worker, nack: Nack, now: Now) -> None:
         for failure in nack.items:
-            self._give_back(worker, failure.lease)
+            self._give_back(worker, failure.lease, now)
             job = self._jobs.get(failure.id)
             if job is not None and job.state is RUNNING:
                 self.end(job, failure, now)
@@ -462,3 +466,44 @@ def expiry_is_ignored(patch: Patch) -> None:
             fire(broker, job, kind, mark, now)
 
     patch.set(Broker, "_fire_job", lazy)
+
+
+# -- limits and pauses ----------------------------------------------------------------------------------
+
+
+@mutant
+def gates_do_not_count(patch: Patch) -> None:
+    patch.set(Gate, "take", lambda self: None)
+    patch.set(Gate, "give_back", lambda self, now_ms: None)
+
+
+@mutant
+def what_runs_is_not_counted_when_a_limit_comes(patch: Patch) -> None:
+    patch.set(Registry, "move", lambda self, lease, gates: None)
+
+
+@mutant
+def who_is_parked_is_not_woken(patch: Patch) -> None:
+    patch.set(Gate, "wake", lambda self, now_ms: None)
+
+
+@mutant
+def a_bucket_is_filled_twice(patch: Patch) -> None:
+    refill = Gate._refill
+
+    def twice(gate: Gate, now_ms: int) -> None:
+        before = gate._level_ms
+        refill(gate, now_ms)
+        gate._level_ms = min(before + 1, now_ms)
+
+    patch.set(Gate, "_refill", twice)
+
+
+@mutant
+def settings_are_not_written_again(patch: Patch) -> None:
+    patch.set(Compaction, "_restate_settings", lambda self, entry: None)
+
+
+@mutant
+def a_pause_with_an_end_has_none(patch: Patch) -> None:
+    patch.set(Controls, "end_pause", lambda self, number, now: None)

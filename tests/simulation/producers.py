@@ -30,6 +30,7 @@ class Taste:
         self.expires = rng.random() < 0.3
         self.timeouts = rng.random() < 0.4
         self.retries = rng.random() < 0.8
+        self.priorities = rng.choice(((0,), (0, 0, 5, -50)))
         self.keeps = rng.choice(((3_600_000,), (3_600_000, 0), (3_600_000, 1_000, 0)))
 
     def terms(self, rng: Random, wall_ms: int) -> Terms:
@@ -44,6 +45,7 @@ class Taste:
         return Terms(
             task=rng.choice(tuple(EXECUTORS)),
             queue=rng.choice(QUEUES),
+            priority=rng.choice(self.priorities),
             delay_ms=delay_ms,
             at_ms=at_ms,
             expires_ms=expires_ms,

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -17,6 +18,7 @@ from tests.simulation.agenda import MS, SECOND, Agenda, Violation
 from tests.simulation.faults import Faults
 from tests.simulation.history import History
 from tests.simulation.host import BrokerHost
+from tests.simulation.operators import Operator
 from tests.simulation.producers import Producer, Taste
 from tests.simulation.wire import Wire
 from tests.simulation.workers import EXECUTORS, QUEUES, SimSupervisor, SimWorker, Temper
@@ -44,6 +46,7 @@ class Plan(Struct):
     power: bool
     slack_bytes: int
     outcome_bytes: int = limits.OUTCOME_BYTES_BUDGET
+    decisions: int = 0
     small: bool = False  # whoever runs this world makes its limits small
 
     @staticmethod
@@ -61,6 +64,7 @@ class Plan(Struct):
             slack_bytes=rng.choice((0, 500, 3_000, 1_000_000)),
             outcome_bytes=rng.choice((0, 5_000, 10**9, 10**9)),
             small=rng.random() < 0.25,
+            decisions=rng.choice((0, 0, 2, 8)),
         )
 
 
@@ -93,6 +97,7 @@ class World:
         self.producers: list[Producer] = []
         self.workers: list[SimWorker] = []
         self.supervisors: list[SimSupervisor] = []
+        self.operators: list[Operator] = []
         self._names = 0
         self.is_healed = False
 
@@ -119,6 +124,8 @@ class World:
             self.add_worker()
         for _ in range(self.plan.producers):
             self.add_producer()
+        if self.plan.decisions:
+            self.add_operator()
 
     def add_supervisor(self) -> SimSupervisor:
         name = self._name("supervisor")
@@ -165,12 +172,22 @@ class World:
         self.agenda.after(self.rng.randrange(20 * MS), producer.start)
         return producer
 
+    def add_operator(self) -> Operator:
+        name = self._name("operator")
+        operator = Operator(self.agenda, self._random(name), name, self.host)
+        self.operators.append(operator)
+        self.agenda.after(self.rng.randrange(20 * MS), operator.start)
+        return operator
+
     # -- busy and faulty --------------------------------------------------------------------------
 
     def make_trouble(self) -> None:
         span_us = self.plan.seconds * SECOND
         for _ in range(self.plan.actions):
             self.agenda.at(self.rng.randrange(span_us), self._act)
+        for operator in self.operators:
+            for _ in range(self.plan.decisions):
+                self.agenda.at(self.rng.randrange(span_us), partial(operator.do, operator.act))
         faults = Faults(self, self._random("faults"), wall=self.plan.wall, power=self.plan.power)
         for _ in range(self.plan.faults):
             self.agenda.at(self.rng.randrange(50 * MS, span_us), faults.strike)
@@ -234,6 +251,8 @@ class World:
         # What is to run at a calendar time would wait for days if the clock had been ahead of itself.
         self.agenda.jump_wall(max(self.agenda.latest_wall_ms() - self.agenda.now.wall_ms, 0))
         self.add_worker(able=True)
+        for operator in self.operators:
+            operator.do(operator.give_up)
 
     def rest(self) -> None:
         """Every call has ended, and every job has an outcome, within the bound."""
@@ -258,7 +277,8 @@ class World:
             return False
         if any(process.is_frozen or process.is_leaving for process in self.workers if process.is_alive):
             return False
-        if any(producer.calls for producer in self.producers if producer.is_alive):
+        callers: list[Producer | Operator] = [*self.producers, *self.operators]
+        if any(caller.calls for caller in callers if caller.is_alive):
             return False
         if self.agenda.us - self.host.started_us < limits.RESUME_GRACE_MS * MS:
             return False  # it still expects workers back
