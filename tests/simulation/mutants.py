@@ -18,12 +18,11 @@ from taskq.core.effects import Close, Effect, Now
 from taskq.core.gates import Gate
 from taskq.core.intake import Intake
 from taskq.core.job import RUNNING, Job
-from taskq.core.lanes import Lane
 from taskq.core.ledger import Ledger
 from taskq.core.outbox import Outbox, Parcel
 from taskq.core.peers import Peers
 from taskq.core.presence import Presence
-from taskq.core.queues import Queues, Strand
+from taskq.core.queues import Queues
 from taskq.core.registry import Registry
 from taskq.core.retry import Verdict, judge
 from taskq.core.state import Session, State
