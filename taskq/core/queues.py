@@ -48,7 +48,7 @@ class Strand:
     def unpark(self) -> bool:
         self.parked = None
         self.line_up()
-        return not self.is_empty
+        return bool(self._heap)
 
     def first(self, now_ms: int) -> Lane | None:
         """The lane whose head is next. Entries are corrected when they come up."""
@@ -84,8 +84,8 @@ class Strand:
         return [lane for _, _, lane in self._heap[:most]]
 
     @property
-    def is_empty(self) -> bool:
-        return not self._heap
+    def is_idle(self) -> bool:
+        return not self._heap and self.parked is None and not self.in_ring
 
 
 class Sight:
@@ -137,8 +137,6 @@ class Sight:
             if lane is not None:
                 return lane
             self._drop_first()
-            if strand.is_empty:
-                del self.strands[strand.key]
         return None
 
     def next_key(self) -> None:
@@ -166,6 +164,10 @@ class Sight:
         others = sum(other.weight for other in islice(self.ring, looks) if other is not strand)
         others += max(len(self.ring) - looks, 0)
         return mine + turns * others
+
+    def sweep(self) -> None:
+        """Keys that have nothing are forgotten; not each time, for most come again."""
+        self.strands = {key: strand for key, strand in self.strands.items() if not strand.is_idle}
 
     def places(self) -> "list[Sight | Strand]":
         """All that can stand before a gate."""
@@ -200,7 +202,9 @@ class Queues:
     def __init__(self, registry: Registry) -> None:
         self.lanes: dict[Route, Lane] = {}
         self._registry = registry
-        self._by_terms: dict[Terms, Lane] = {}  # of jobs without a key: most, and quicker to find
+        # Terms know their hash: quicker to find than by the route.
+        self._by_terms: dict[Terms, Lane] = {}  # of jobs without a key: most
+        self._by_key: dict[Terms, dict[bytes, Lane]] = {}
         self._aside: dict[bytes, Job] = {}
         self._sights: dict[str, list[Sight]] = {}
         self._count = 0
@@ -216,9 +220,14 @@ class Queues:
 
     def lane(self, job: Job) -> Lane:
         """Where the job stands when it is ready."""
-        key = job.key if job.ext is not None else ""
-        if key:
-            return self._lane(route_of(job.terms, key))
+        if job.ext is not None and (key := job.ext.get("key")):
+            keyed = self._by_key.get(job.terms)
+            if keyed is None:
+                keyed = self._by_key[job.terms] = {}
+            lane = keyed.get(key)
+            if lane is None:
+                lane = keyed[key] = self._lane(route_of(job.terms, job.key))
+            return lane
         lane = self._by_terms.get(job.terms)
         if lane is None:
             lane = self._by_terms[job.terms] = self._lane(route_of(job.terms, ""))
@@ -331,10 +340,11 @@ class Queues:
     def _sweep(self) -> None:
         """Names come from peers: lanes that are empty must not pile up."""
         self.lanes = {route: lane for route, lane in self.lanes.items() if lane.jobs}
-        self._by_terms = {}
+        self._by_terms, self._by_key = {}, {}
         in_use = [gate for lane in self.lanes.values() for gate in lane.gates]
         for sights in self._sights.values():
             for sight in sights:
+                sight.sweep()
                 in_use += [place.gate for place in sight.places() if place.gate is not None]
         self._registry.sweep(in_use)
         # Twice what is left: a sweep costs O(1) for each lane made since the last one.
