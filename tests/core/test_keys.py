@@ -1,6 +1,8 @@
 """Fairness inside a queue: keys take turns by weight, priority is a head start, workers choose an order."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from taskq import limits
 from tests.core.world import World
@@ -28,6 +30,25 @@ def test_a_key_with_many_jobs_does_not_hold_up_one_with_few() -> None:
     assert all(name.startswith("big") for name in order(world)[11 * 11 :])
     for at in range(0, 110, 11):
         assert len({world.job(name).key for name in order(world)[at : at + 11]}) == 11
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_over_any_window_keys_differ_by_one(data: st.DataObject) -> None:
+    """As long as all of them have jobs, and however they came and the workers' slots free up."""
+    keys, each = data.draw(st.integers(2, 5)), 12
+    world = World()
+    waves = data.draw(st.permutations([(key, half) for key in range(keys) for half in (0, 1)]))
+    for key, half in waves:
+        world.submit(*names(f"{key}.{half}.", each // 2), key=f"k{key}")
+    world.worker("w", slots=data.draw(st.integers(1, 7)))
+    while len(world.deliveries) < keys * each:
+        held = world.holds("w")
+        world.ack(*data.draw(st.lists(st.sampled_from(held), min_size=1, unique=True)), by="w")
+    # Each once in any window of as many: so over windows of any length they differ by one at most.
+    served = [name.split(".")[0] for name in order(world)]
+    for start in range(keys * each - keys + 1):
+        assert len(set(served[start : start + keys])) == keys
 
 
 def test_jobs_of_one_key_go_in_order_also_over_tasks() -> None:
