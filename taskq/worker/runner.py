@@ -25,10 +25,10 @@ from taskq.protocol.messages import (
     Welcome,
 )
 from taskq.worker.attempts import CALLING, PACKING, READING, Attempt, Definition, failure, stop_failure
-from taskq.worker.coroutines import Coroutines
-from taskq.worker.deadlines import Deadlines
+from taskq.worker.executors.coroutines import Coroutines
+from taskq.worker.executors.deadlines import Deadlines
+from taskq.worker.executors.threads import Threads
 from taskq.worker.session import Start, WorkerSession
-from taskq.worker.threads import Threads
 
 logger = logging.getLogger("taskq.worker")
 
