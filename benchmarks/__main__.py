@@ -22,6 +22,7 @@ PROGRAMS: Final = (
     "faults",
     "crashes",
     "connections",
+    "mixed",
     "idle",
 )
 HEADS: Final = ("program", "what", "durability", "due", "goal", "measured", "min", "max", "holds")

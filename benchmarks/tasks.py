@@ -11,6 +11,9 @@ from taskq import Task, TaskQ, current
 
 # Where tasks write that they ran: append-only, one line at once, so that lines of many processes never mix.
 EVIDENCE: Final = "BENCHMARKS_EVIDENCE"
+# How many times as long as it should `linger` takes in this worker.
+SLOWNESS: Final = "BENCHMARKS_SLOWNESS"
+_slowness: Final = float(os.environ.get(SLOWNESS, "1"))
 
 
 async def noop() -> None:
@@ -39,6 +42,11 @@ async def occupy(seconds: float) -> tuple[int, int, int]:
     return os.getpid(), attempt, began
 
 
+async def linger(seconds: float) -> None:
+    """Takes a while, and in a slow worker longer."""
+    await asyncio.sleep(seconds * _slowness)
+
+
 @dataclass(frozen=True)
 class Tasks:
     """The tasks as one app knows them."""
@@ -47,6 +55,7 @@ class Tasks:
     swallow: Task[[bytes], None]
     stamp: Task[[bytes], None]
     occupy: Task[[float], tuple[int, int, int]]
+    linger: Task[[float], None]
 
 
 def declare(app: TaskQ) -> Tasks:
@@ -56,6 +65,7 @@ def declare(app: TaskQ) -> Tasks:
         swallow=app.task(name="benchmarks.swallow")(swallow),
         stamp=app.task(name="benchmarks.stamp")(stamp),
         occupy=app.task(name="benchmarks.occupy")(occupy),
+        linger=app.task(name="benchmarks.linger")(linger),
     )
 
 

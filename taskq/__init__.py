@@ -45,6 +45,7 @@ from taskq.errors import (
 
 if TYPE_CHECKING:
     from taskq.client.app import TaskQ
+    from taskq.client.bounds import Concurrency, Rate
     from taskq.client.context import Context, current
     from taskq.client.job import Job, JobInfo, Progress
     from taskq.client.retry import RetryPolicy
@@ -56,6 +57,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Busy",
     "Call",
+    "Concurrency",
     "ConfigError",
     "ConfirmTimeout",
     "Conflict",
@@ -75,6 +77,7 @@ __all__ = [
     "NotFound",
     "Progress",
     "QueueFull",
+    "Rate",
     "Refused",
     "ResultGone",
     "Retry",
@@ -96,6 +99,8 @@ __all__ = [
 # first asked for, so that `taskq --help` and whoever wants only the errors do not pay for them.
 _LAZY = {
     "TaskQ": "taskq.client.app",
+    "Concurrency": "taskq.client.bounds",
+    "Rate": "taskq.client.bounds",
     "Context": "taskq.client.context",
     "current": "taskq.client.context",
     "Job": "taskq.client.job",

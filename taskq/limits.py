@@ -94,6 +94,8 @@ PRIORITY_STEP_MS: Final = 60_000
 WAKES_PER_TURN: Final = 2_000
 # Pauses, limits and weights that people set: a throttled key is one of them.
 SETTINGS_MAX: Final = 100_000
+# A rate limit above what one broker can deliver bounds nothing.
+RATE_PER_S_MAX: Final = 1_000_000
 
 # -- what is kept -----------------------------------------------------------------------------
 
@@ -129,6 +131,16 @@ WAL_BYTES_MAX: Final = 16 * 1024 * 1024
 # -- workers ----------------------------------------------------------------------------------
 
 SLOTS_MAX: Final = 100_000
+# Room beyond its slots that a worker announces while its jobs are tiny: their mean run time is below
+# the first, it is given no more than it runs in the second, and no more than its slots again. A job's way to
+# the worker and back takes a millisecond; 20 of them outlast a commit that is slow.
+TINY_JOB_MS: Final = 5
+EXTRA_MS: Final = 20
+# It is measured over this long, so that a worker does not announce all the time.
+PACE_WINDOW_MS: Final = 1_000
+# How often a worker looks at what waits for a slot: what did at the last look goes back, for the broker's
+# backstop of its timeout counts from the delivery.
+LINE_WAIT_MS: Final = 1_000
 GRACE_MS: Final = 30_000
 CHILD_BACKOFF_FIRST_MS: Final = 100
 CHILD_BACKOFF_MAX_MS: Final = 30_000

@@ -14,7 +14,7 @@ from typing import Final
 import click
 
 from taskq import __version__
-from taskq.cli import output, settings
+from taskq.cli import environment, output, settings
 from taskq.cli.exits import Exit, exit_for
 
 # Verb -> what it does. The module taskq.cli.<verb> holds it as `command`, and is imported when it is
@@ -96,10 +96,13 @@ def command(ctx: click.Context, debug: bool, config: Path | None) -> None:
     """
     talk: Talk = ctx.ensure_object(Talk)
     talk.debug = debug
+    verbs = {verb: partial(load, verb) for verb in VERBS}
+    for warning in environment.warnings(os.environ, verbs):
+        output.say(f"taskq: warning: {warning}")
     source = settings.find(Path.cwd(), config)
     if source is not None:
         talk.settings_from = source.name
-        ctx.default_map = settings.defaults(source, {verb: partial(load, verb) for verb in VERBS})
+        ctx.default_map = settings.defaults(source, verbs)
 
 
 def load(verb: str) -> click.Command:

@@ -103,6 +103,14 @@ def _table(
 
 def _value(name: str, path: str, value: Any, param: click.Parameter) -> Any:
     """The value, if its option would take it; as written, for click converts it as it does a flag's."""
+    if getattr(param, "multiple", False):
+        parts = [f"{key}={each}" for key, each in value.items()] if isinstance(value, dict) else value
+        parts = parts if isinstance(parts, list) else [parts]
+        return [_single(name, path, part, param) for part in parts]
+    return _single(name, path, value, param)
+
+
+def _single(name: str, path: str, value: Any, param: click.Parameter) -> Any:
     if isinstance(value, bool) is not isinstance(param.type, click.types.BoolParamType):
         wanted = param.type.name
         raise ConfigError(f"{name}: `{path}` must be {wanted}, not {_kind(value)}")

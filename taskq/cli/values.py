@@ -2,7 +2,7 @@
 
 import datetime as dt
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 import click
@@ -76,6 +76,39 @@ def unix_address(text: str) -> str:
     return text
 
 
+def pairs(text: str) -> dict[str, str]:
+    """`region=eu`, or several with commas between. Raises ValueError."""
+    found: dict[str, str] = {}
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        name, value = name.strip(), value.strip()
+        if not (name and equals):
+            raise ValueError(f"{part.strip()!r} is not NAME=VALUE, such as region=eu")
+        if found.setdefault(name, value) != value:
+            raise ValueError(f"{name!r} is there twice: {found[name]!r} and {value!r}")
+    return found
+
+
+def amounts(text: str) -> dict[str, int]:
+    """`gpu=2`, or several with commas between. Raises ValueError."""
+    found = {}
+    for name, value in pairs(text).items():
+        if not (value.isascii() and value.isdecimal() and len(value) <= len(str(2**31))):
+            raise ValueError(f"{name}={value:.20} is not NAME=COUNT, such as gpu=2")
+        found[name] = int(value)
+    return found
+
+
+def joined(flag: str, parts: Iterable[Mapping[str, T]]) -> dict[str, T]:
+    """What a flag said each time it was given. Raises click's usage error when that contradicts itself."""
+    found: dict[str, T] = {}
+    for part in parts:
+        for name, value in part.items():
+            if found.setdefault(name, value) != value:
+                raise click.UsageError(f"{flag}: {name!r} is there twice: {found[name]!r} and {value!r}")
+    return found
+
+
 def _sum(text: str, units: Mapping[str, int], *, bare: str, allowed: str) -> int:
     """Add up `1h30m`. Exact integers: a float of seconds was tried, and ended one rounding step early."""
     pieces = list(_PIECE.finditer(text.strip()))
@@ -116,9 +149,18 @@ class Value(click.ParamType, Generic[T]):  # type: ignore[type-arg]
             self.fail(str(error), param, ctx)
 
 
+class Several(Value[T]):
+    """A value that may hold several, separated by commas: also in the environment."""
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        return [rv] if rv.strip() else []
+
+
 DURATION: Final = Value("duration", duration_ms)
 SIZE: Final = Value("size", size_bytes)
 COUNT: Final = Value("count", count)
 TIME: Final = Value("time", wall_ms)
 ADDRESS: Final = Value("host:port", address)
 UNIX: Final = Value("unix:path", unix_address)
+PAIRS: Final = Several("name=text", pairs)
+AMOUNTS: Final = Several("name=count", amounts)

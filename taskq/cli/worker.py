@@ -6,12 +6,14 @@ import click
 
 from taskq import limits
 from taskq.cli.main import Talk
-from taskq.cli.values import COUNT, DURATION
+from taskq.cli.values import AMOUNTS, COUNT, DURATION, PAIRS, joined
 
 EXAMPLES: Final = """\b
 Examples:
   taskq worker tasks:q
-  taskq worker shop.tasks:q -q high,default -c 50 -w 4
+  taskq worker shop.tasks:q -q high:3,default -c 50 -w 4
+  taskq worker shop.tasks:q -q urgent,default --strict
+  taskq worker shop.tasks:q --label region=eu --label disk=ssd --resource gpu=2
   taskq worker tasks:q --burst
   TASKQ_URL=taskq://10.0.0.5:7700 TASKQ_TOKEN_FILE=token taskq worker tasks:q
 """
@@ -23,7 +25,27 @@ Examples:
     "-q",
     "--queues",
     metavar="NAMES",
-    help="Queues, separated by commas; else `default` and those that the tasks name.",
+    help="Queues, separated by commas; else `default` and those that the tasks name. They take turns; "
+    "`high:3,default` gives high three jobs for each one of default.",
+)
+@click.option(
+    "--strict", is_flag=True, help="No turns: a later queue is served when the earlier ones are empty."
+)
+@click.option(
+    "--label",
+    "labels",
+    type=PAIRS,
+    multiple=True,
+    metavar="NAME=TEXT",
+    help="What this worker is, for jobs that ask for it; may be repeated.",
+)
+@click.option(
+    "--resource",
+    "resources",
+    type=AMOUNTS,
+    multiple=True,
+    metavar="NAME=COUNT",
+    help="What this worker has, for jobs that take of it; may be repeated.",
 )
 @click.option(
     "-c", "--slots", type=COUNT, default=100, show_default=True, help="Jobs at once in each process."
@@ -52,6 +74,9 @@ def command(
     /,
     app: str,
     queues: str | None,
+    strict: bool,
+    labels: tuple[dict[str, str], ...],
+    resources: tuple[dict[str, int], ...],
     slots: int,
     processes: int,
     burst: bool,
@@ -68,7 +93,8 @@ def command(
 
     from taskq.cli import logs
     from taskq.worker import supervisor
-    from taskq.worker.settings import LoopName, WorkerSettings, parse_queues
+    from taskq.worker.offer import parse_queues
+    from taskq.worker.settings import LoopName, WorkerSettings
 
     logs.configure(debug=ctx.ensure_object(Talk).debug)
     return supervisor.run(
@@ -76,6 +102,9 @@ def command(
             app=app,
             urls=tuple(url.split(",")) if url else (),
             queues=parse_queues(queues) if queues else (),
+            strict=strict,
+            labels=joined("--label", labels),
+            resources=joined("--resource", resources),
             slots=slots,
             processes=processes,
             grace_ms=grace,

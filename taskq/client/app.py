@@ -15,7 +15,14 @@ import msgspec
 from taskq import limits
 from taskq.client.address import addresses_of, token_of
 from taskq.client.job import Job
-from taskq.client.options import DeclareOptions, DurabilityName, TaskOptions, durability_of, id_of
+from taskq.client.options import (
+    DeclareOptions,
+    DurabilityName,
+    TaskOptions,
+    WorkerOptions,
+    durability_of,
+    id_of,
+)
 from taskq.client.producer import ASK_TIMEOUT, Producer
 from taskq.client.seconds import Seconds, millis_of
 from taskq.client.session import NewJob, Submission
@@ -166,26 +173,27 @@ class TaskQ:
     async def run_worker(
         self,
         *,
-        concurrency: int = 100,
-        queues: Iterable[str] = (),
         grace: Seconds = limits.GRACE_MS / 1000,
         until: asyncio.Event | None = None,
+        **worker: Unpack[WorkerOptions],
     ) -> None:
         """Run this app's tasks here, on this event loop, until `until` is set or this is cancelled.
 
+        `concurrency` is how many run at once; `queues` are those to serve, `["high:3", "default"]` with
+        weights, or with `strict=True` in strict order; `labels` and `resources` are what jobs may ask for.
         A thread vouches for this process to the broker, so that a task that blocks the loop keeps
         its jobs. Raises Refused when the broker does not want this worker.
         """
         from taskq.embedded import house
 
         seconds = millis_of("grace", grace) / 1000
-        await house.run_worker(self, concurrency=concurrency, queues=queues, grace=seconds, until=until)
+        await house.run_worker(self, grace=seconds, until=until, **worker)
 
     @asynccontextmanager
     async def embedded(
-        self, *, journal: str = "memory:", concurrency: int = 100, queues: Iterable[str] = ()
+        self, *, journal: str = "memory:", **worker: Unpack[WorkerOptions]
     ) -> AsyncGenerator[Self, None]:
-        """A broker and a worker inside this process, for as long as the block runs.
+        """A broker and a worker (see `run_worker`) inside this process, for as long as the block runs.
 
         It is the real broker, on a free port of 127.0.0.1; this app talks to it meanwhile. With
         `journal="sqlite:PATH"` what is not done is still there the next time.
@@ -196,7 +204,7 @@ class TaskQ:
         async with house.broker(journal) as url:
             self._addresses = addresses_of(url)
             try:
-                async with self, house.working(self, concurrency=concurrency, queues=queues):
+                async with self, house.working(self, **worker):
                     yield self
             finally:
                 self._addresses = usual

@@ -1,23 +1,25 @@
 """What may be said of a job beside its arguments: names, bounds, and how it becomes terms on the wire."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypedDict
 from uuid import UUID
 
 from taskq import limits
+from taskq.client.bounds import Concurrency, Rate, concurrency_of, rate_of
 from taskq.client.retry import ONCE, RetryPolicy, policy_of
 from taskq.client.seconds import Seconds, millis_of
 from taskq.errors import ConfigError
-from taskq.protocol.messages import FSYNC, MEMORY, OS, Durability, Terms
+from taskq.protocol.messages import FSYNC, MEMORY, OS, Durability, Limit, Terms
 
 DurabilityName = Literal["fsync", "os", "memory"]
 ExecutorName = Literal["async", "thread"]
 
 _DURABILITIES: Final[dict[str, Durability]] = {"fsync": FSYNC, "os": OS, "memory": MEMORY}
 _YEAR_10000_S: Final = 253_402_300_800
+_RESOURCE_MAX: Final = 2**31
 
 
 class SubmitOptions(TypedDict, total=False):
@@ -34,6 +36,8 @@ class SubmitOptions(TypedDict, total=False):
     durability: DurabilityName
     id: str | UUID  # of the job; a repeated submit with it is the same job
     confirm_timeout: Seconds  # how long `submit` waits for the broker's word
+    labels: Mapping[str, str | int]  # only on workers that have these
+    resources: Mapping[str, int]  # so much of what a worker says it has, for as long as it runs
 
 
 class DeclareOptions(TypedDict, total=False):
@@ -48,6 +52,20 @@ class DeclareOptions(TypedDict, total=False):
     expires: Seconds
     keep_result: bool | Seconds
     durability: DurabilityName
+    labels: Mapping[str, str | int]
+    resources: Mapping[str, int]
+    concurrency: int | Concurrency  # how many run at once, over all workers
+    rate_limit: str | Rate  # how many start in a while, over all workers
+
+
+class WorkerOptions(TypedDict, total=False):
+    """What `run_worker` and `embedded` say of their worker."""
+
+    concurrency: int  # how many jobs it runs at once
+    queues: Iterable[str]  # those it serves, with weights as in "high:3"; default: those of its tasks
+    strict: bool  # a later queue only when the earlier ones have nothing
+    labels: Mapping[str, str]
+    resources: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +83,10 @@ class TaskOptions:
     retry: RetryPolicy = field(default=ONCE)
     id: bytes = b""
     confirm_timeout_ms: int = limits.CONFIRM_TIMEOUT_MS
+    labels: tuple[tuple[str, str], ...] = ()
+    resources: tuple[tuple[str, int], ...] = ()
+    concurrency: Concurrency | None = None
+    rate: Rate | None = None
 
     def changed(self, options: Mapping[str, Any], allowed: Mapping[str, object]) -> "TaskOptions":
         """With these options instead. TypeError and ValueError name the option and what it may be."""
@@ -94,7 +116,13 @@ class TaskOptions:
             keep_ms=self.keep_ms,
             durability=self.durability,
             retry=self.retry.terms,
+            labels=self.labels,
+            resources=self.resources,
         )
+
+    def declared(self, task: str) -> list[Limit]:
+        """The limits that a worker with this task announces; they hold over all workers."""
+        return [bound.limit(task) for bound in (self.concurrency, self.rate) if bound is not None]
 
 
 def checked_name(what: str, name: object) -> str:
@@ -158,6 +186,40 @@ def _positive_ms(name: str, value: Seconds) -> int:
     return millis
 
 
+def _labels(value: object) -> tuple[tuple[str, str], ...]:
+    return tuple((name, _label(name, text)) for name, text in _by_name("labels", value, "{'region': 'eu'}"))
+
+
+def _label(name: str, value: object) -> str:
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str):
+        raise TypeError(f"labels: the value of {name!r} is a text, not {value!r}")
+    if len(text) > limits.TEXT_CHARS_MAX:
+        raise ValueError(
+            f"labels: the value of {name!r} has {len(text)} characters; at most {limits.TEXT_CHARS_MAX}"
+        )
+    return text
+
+
+def _resources(value: object) -> tuple[tuple[str, int], ...]:
+    pairs = _by_name("resources", value, "{'gpu': 1}")
+    for name, count in pairs:
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise TypeError(f"resources: how much of {name!r} is a whole number, not {count!r}")
+        if not 1 <= count <= _RESOURCE_MAX:
+            raise ValueError(f"resources: how much of {name!r} is from 1 to {_RESOURCE_MAX}, not {count}")
+    return tuple(pairs)
+
+
+def _by_name(what: str, value: object, example: str) -> list[tuple[str, Any]]:
+    """The pairs of a mapping in the order of their names, so that equal ones are equal on the wire."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{what} is a dict such as {example}, not {value!r}")
+    if len(value) > limits.EXT_ITEMS_MAX:
+        raise ValueError(f"{what} has at most {limits.EXT_ITEMS_MAX} names, not {len(value)}")
+    return sorted((checked_name(f"{what}: the name", name), each) for name, each in value.items())
+
+
 def _keep_ms(value: bool | Seconds) -> int:
     if isinstance(value, bool):
         return limits.KEEP_RESULT_MS if value else 0
@@ -175,5 +237,9 @@ _CHECKS: Final[dict[str, Any]] = {
     "keep_result": lambda value: ("keep_ms", _keep_ms(value)),
     "durability": lambda value: ("durability", durability_of(value)),
     "id": lambda value: ("id", id_of(value)),
+    "labels": lambda value: ("labels", _labels(value)),
+    "resources": lambda value: ("resources", _resources(value)),
+    "concurrency": lambda value: ("concurrency", concurrency_of(value)),
+    "rate_limit": lambda value: ("rate", rate_of(value)),
     "confirm_timeout": lambda value: ("confirm_timeout_ms", _positive_ms("confirm_timeout", value)),
 }

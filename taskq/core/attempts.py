@@ -211,6 +211,8 @@ class Attempts:
         self._ledger.release(r.Released(now.wall_ms, [item]), job.terms.durability)
         if due_ms:
             self._timers.after(now.boot_ms + verdict.wait_ms, "due", job.id, due_ms)
+        elif failure.ending == "returned":
+            self._queues.put_back(job)
         else:
             self.ready(job)
 

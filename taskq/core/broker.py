@@ -32,6 +32,7 @@ from taskq.core.outbox import Outbox
 from taskq.core.peers import Peer, Peers
 from taskq.core.presence import Presence
 from taskq.core.queues import Queues
+from taskq.core.recall import Recall
 from taskq.core.registry import Registry
 from taskq.core.retention import Retention
 from taskq.core.state import State
@@ -106,6 +107,7 @@ class Broker:
             self.out,
             rng,
         )
+        self.recall = Recall(self.roster, self.out)
         self.presence = Presence(self.peers, self.roster, self.queues, self.attempts, self.timers, self.out)
         self.why = Why(self.state, self.queues, self.roster, self.registry)
         self.compaction = Compaction(self.ledger, compact_slack_bytes)
@@ -180,6 +182,7 @@ class Broker:
             self._fire(timer, now)
         self.timers.sweep(self._is_wanted)
         self.attempts.deliver(now)
+        self.recall.look()
         self.retention.trim(now)
         self.compaction.step()
         self.attempts.begin_turn(now)
@@ -219,6 +222,7 @@ class Broker:
             case Announce():
                 self.roster.announce(self.presence.worker(peer), command)
                 self.controls.declare(command, now)
+                self.recall.announced(self.presence.worker(peer), command)
             case Resume():
                 self.attempts.resume(self.presence.worker(peer), command.items, command.last, now)
                 self.presence.maybe_end_grace()
@@ -306,6 +310,7 @@ class Broker:
             "submitted_total": self.submitted,
             "delivered_total": self.attempts.delivered,
             "redelivered_total": self.attempts.redelivered,
+            "recalled_total": self.recall.recalled,
             "succeeded_total": self.endings.succeeded,
             "dead_total": self.endings.died,
             "cancelled_total": self.endings.cancelled,

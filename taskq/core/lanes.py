@@ -74,8 +74,11 @@ class Lane:
             self.jobs.append(job)
 
     def put_back(self, job: Job) -> None:
-        """To the front: it has been there before."""
-        self.jobs.appendleft(job)
+        """In front of all that are of its rank or later: mostly the front, where it has been before."""
+        if id(job) in self._gone:  # its place is still there
+            self._gone.remove(id(job))
+        else:
+            self.jobs.insert(self._bisect(self.rank(job)), job)
         self.show()
 
     def head(self) -> Job | None:

@@ -94,7 +94,7 @@ def worker_reports(roster: Roster, peers: Peers, now: Now) -> list[WorkerReport]
                 session=worker.session,
                 name=worker.name,
                 queues=worker.queues,
-                slots=sum(slots.capacity for slots in worker.slots.values()),
+                slots=sum(slots.capacity - slots.extra for slots in worker.slots.values()),
                 running=len(worker.held),
                 beat_ms=now.boot_ms - peer.heard_ms if peer else -1,
                 connected=peer is not None,

@@ -20,6 +20,7 @@ class Slots(Struct, eq=False):
     worker: "Worker"
     pool: "Pool"
     capacity: int = 0
+    extra: int = 0  # how much of the capacity is more than it runs at once
     running: int = 0
     in_ring: bool = False
     ticket: int = 0
@@ -27,6 +28,11 @@ class Slots(Struct, eq=False):
     def give_back(self) -> None:
         self.running -= 1
         self.pool.offer(self)
+
+    @property
+    def excess(self) -> int:
+        """How many it holds more than it runs at once; below 0: so many of its slots are free."""
+        return self.running - (self.capacity - self.extra)
 
 
 class Likeness(NamedTuple):
@@ -246,6 +252,7 @@ class Roster:
             )
             slots = Slots(worker, self._join(likeness))
             slots.capacity = announce.slots.get(executor, 0)
+            slots.extra = min(announce.extra.get(executor, 0), slots.capacity)
             worker.slots[executor] = slots
             worker.by_task.update(dict.fromkeys(names, slots))
         for job in worker.held.values():

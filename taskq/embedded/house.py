@@ -4,10 +4,12 @@ The broker is the real one, on a free port of 127.0.0.1: what works here works w
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Unpack
 
 from taskq.client.app import TaskQ
+from taskq.client.options import WorkerOptions
 from taskq.errors import TaskqError
 from taskq.server.daemon import Daemon
 from taskq.server.settings import BrokerSettings
@@ -39,14 +41,10 @@ async def broker(journal: str = "memory:") -> AsyncGenerator[str, None]:
 
 
 @asynccontextmanager
-async def working(
-    q: TaskQ, *, concurrency: int = 100, queues: Iterable[str] = ()
-) -> AsyncGenerator[None, None]:
+async def working(q: TaskQ, **options: Unpack[WorkerOptions]) -> AsyncGenerator[None, None]:
     """A worker for q's tasks for as long as the block runs."""
     until = asyncio.Event()
-    worker = asyncio.create_task(
-        run_worker(q, concurrency=concurrency, queues=queues, until=until), name="taskq embedded worker"
-    )
+    worker = asyncio.create_task(run_worker(q, until=until, **options), name="taskq embedded worker")
     try:
         yield
     finally:

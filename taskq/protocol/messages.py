@@ -525,6 +525,10 @@ class Announce(Message, frozen=True, tag=30):
     ] = []
     is_strict: bool = False
     declared: Annotated[list[Limit], Meta(max_length=limits.TASKS_PER_WORKER_MAX)] = []
+    extra: Annotated[
+        dict[Name, Annotated[int, Meta(ge=0, le=limits.SLOTS_MAX)]],
+        Meta(max_length=limits.EXECUTORS_PER_WORKER_MAX),
+    ] = {}
 
 
 class Deliver(Message, frozen=True, tag=31):
@@ -590,6 +594,12 @@ class Drain(Message, frozen=True, tag=40):
     """worker: give me nothing more."""
 
 
+class Recall(Message, frozen=True, tag=41):
+    """broker: hand back those of these that have not started; announce again when you have looked."""
+
+    items: Annotated[list[Held], Meta(max_length=limits.BATCH_MAX)]
+
+
 class Vouch(Message, frozen=True, tag=50):
     """supervisor: these sessions are processes of mine, and alive."""
 
@@ -621,6 +631,7 @@ Reply = (
     | Acked
     | Revoke
     | Resumed
+    | Recall
     | Refusal
     | Moved
     | Pong

@@ -22,7 +22,18 @@ PACKING: Final = 2
 class Definition:
     """What the worker has to know of a task."""
 
-    __slots__ = ("executor", "function", "name", "pack", "queue", "read", "retry", "takes_await", "waits")
+    __slots__ = (
+        "declared",
+        "executor",
+        "function",
+        "name",
+        "pack",
+        "queue",
+        "read",
+        "retry",
+        "takes_await",
+        "waits",
+    )
 
     def __init__(self, task: Task[..., Any]) -> None:
         self.name = task.name
@@ -30,6 +41,7 @@ class Definition:
         self.executor = task.executor
         self.queue = task.settings.queue
         self.retry = task.settings.retry
+        self.declared = task.settings.declared(task.name)
         self.read = task.signature.arguments
         self.pack = task.signature.encode_result
         self.takes_await = task.executor == "async"

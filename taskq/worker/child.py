@@ -19,7 +19,7 @@ from taskq.worker.attempts import Definition
 from taskq.worker.control import Begin, Control, Failed, Order, Ready
 from taskq.worker.loading import definitions_of, load_app
 from taskq.worker.runner import Runner
-from taskq.worker.settings import LoopName, queues_of, slots_of
+from taskq.worker.settings import LoopName, slots_of
 from taskq.worker.stopping import first_of, stop, until_refused
 
 EXIT_REFUSED: Final = 5
@@ -72,8 +72,7 @@ class _Child:
     ) -> None:
         self._loop = loop
         self._settings = settings = begin.settings
-        queues = queues_of(settings.queues, (definition.queue for definition in definitions))
-        self._runner = Runner(loop, definitions, queues=queues, slots=slots_of(settings.slots))
+        self._runner = Runner(loop, definitions, settings.offer, slots=slots_of(settings.slots))
         self._drain = asyncio.Event()
         self._now = asyncio.Event()
         self._changed = asyncio.Event()

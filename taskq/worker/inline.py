@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from threading import Thread
 
 from taskq.client.app import TaskQ
@@ -12,8 +12,9 @@ from taskq.client.link import Link
 from taskq.errors import Refused
 from taskq.limits import GRACE_MS, VOUCH_EVERY_MS
 from taskq.worker.loading import definitions_of
+from taskq.worker.offer import offer_of
 from taskq.worker.runner import Runner
-from taskq.worker.settings import check_queues, queues_of, slots_of
+from taskq.worker.settings import slots_of
 from taskq.worker.stopping import first_of, stop, until_refused
 from taskq.worker.vouching import SupervisorSession
 
@@ -23,19 +24,22 @@ async def run_worker(
     *,
     concurrency: int = 100,
     queues: Iterable[str] = (),
+    strict: bool = False,
+    labels: Mapping[str, str] | None = None,
+    resources: Mapping[str, int] | None = None,
     grace: float = GRACE_MS / 1_000,
     name: str = "",
     until: asyncio.Event | None = None,
 ) -> None:
     """Run q's tasks here until `until` is set, then finish what runs within `grace` seconds.
 
-    Cancelled, it hands back what runs and ends at once. Raises Refused when the broker does not
-    want this worker. Nobody else can say that this process is alive while a task blocks the loop,
-    so a thread does, over a connection of its own.
+    `queues`, `strict`, `labels` and `resources` are as for `offer_of`. Cancelled, it hands back what runs
+    and ends at once. Raises Refused when the broker does not want this worker. Nobody else can say that
+    this process is alive while a task blocks the loop, so a thread does, over a connection of its own.
     """
     definitions = definitions_of(q)
-    serving = queues_of(_checked(queues), (definition.queue for definition in definitions))
-    runner = Runner(asyncio.get_running_loop(), definitions, queues=serving, slots=slots_of(concurrency))
+    offer = offer_of(queues, strict=strict, labels=labels, resources=resources)
+    runner = Runner(asyncio.get_running_loop(), definitions, offer, slots=slots_of(concurrency))
     session, token = os.urandom(16), q.token
     name = name or f"{socket.gethostname()}:{os.getpid()}"
     changed = asyncio.Event()
@@ -100,9 +104,3 @@ class _Voucher:
                 await asyncio.wait_for(self._stop.wait(), VOUCH_EVERY_MS / 1_000)
         self._session.exited(self._child, 0, "the worker has stopped")
         await self._link.close("the worker has stopped")
-
-
-def _checked(queues: Iterable[str]) -> tuple[str, ...]:
-    names = tuple(queues)
-    check_queues(names)
-    return names

@@ -6,14 +6,14 @@ attempt is reported once, and the worker lives on.
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import copy_context
 from threading import get_ident
+from time import monotonic
 from typing import Final
 
 from taskq.client.context import context_var
-from taskq.limits import TASKS_PER_WORKER_MAX
+from taskq.limits import LINE_WAIT_MS, TASKS_PER_WORKER_MAX
 from taskq.protocol.messages import (
     Ending,
     Failure,
@@ -21,34 +21,22 @@ from taskq.protocol.messages import (
     FromBroker,
     Message,
     ProgressItem,
+    Recall,
     Stop,
     Welcome,
 )
 from taskq.worker.attempts import CALLING, PACKING, READING, Attempt, Definition, failure, stop_failure
-from taskq.worker.coroutines import Coroutines
-from taskq.worker.deadlines import Deadlines
+from taskq.worker.executors.coroutines import Coroutines
+from taskq.worker.executors.deadlines import Deadlines
+from taskq.worker.executors.line import Line, Lines
+from taskq.worker.executors.threads import Threads
+from taskq.worker.offer import Offer
 from taskq.worker.session import Start, WorkerSession
-from taskq.worker.threads import Threads
 
 logger = logging.getLogger("taskq.worker")
 
 ASYNC: Final = "async"
 THREAD: Final = "thread"
-
-
-class _Lane:
-    """One executor's free slots, and what waits for one."""
-
-    __slots__ = ("free", "name", "slots", "start", "waiting")
-
-    def __init__(self, name: str, slots: int, start: Callable[[Attempt], None]) -> None:
-        self.name = name
-        # What is announced: less than there is while threads are stuck.
-        self.slots = slots
-        self.free = slots
-        self.start = start
-        # The broker counts slots as well, but not those of attempts that it has taken back.
-        self.waiting: deque[Attempt] = deque()
 
 
 class Runner:
@@ -58,19 +46,21 @@ class Runner:
     keeps its slot until it ends, and what it then returns or raises is reported. A thread cannot be
     cancelled: its attempt is reported at once, its slot stays taken until the function returns, and
     meanwhile the broker is told of the smaller capacity.
+
+    While attempts are tiny the broker is asked for more than there are slots. What waits for a slot is
+    handed back when the broker asks for it, or when it has waited too long.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         definitions: Iterable[Definition],
+        offer: Offer,
         *,
-        queues: Sequence[str],
         slots: Mapping[str, int],
     ) -> None:
         self._definitions = {definition.name: definition for definition in definitions}
-        executors = {name: definition.executor for name, definition in self._definitions.items()}
-        self._session = WorkerSession(executors, queues, slots)
+        self._session = WorkerSession(offer.announce(self._definitions.values(), slots))
         self._loop = loop
         self._thread = get_ident()
         self._wake: Callable[[], None] = _nobody_listens
@@ -78,14 +68,14 @@ class Runner:
         self._deadlines = Deadlines(loop, self._on_deadline)
         self._coroutines = Coroutines(loop, self._end)
         self._threads = Threads(loop, slots.get(THREAD, 0), self._work, self._on_thread_done)
-        lanes = (
-            _Lane(ASYNC, slots.get(ASYNC, 0), self._start_task),
-            _Lane(THREAD, slots.get(THREAD, 0), self._start_thread),
-        )
-        self._lanes = {lane.name: lane for lane in lanes}
+        now = monotonic()  # the loop's own time goes in steps of a ms, under uvloop
+        starts = ((ASYNC, self._start_task), (THREAD, self._start_thread))
+        self._lines = Lines(Line(name, slots.get(name, 0), start, now) for name, start in starts)
+        self._line = self._lines.by_name
+        self._watch: asyncio.TimerHandle | None = None  # over those that wait for slots
         self._unknown: set[str] = set()
         self._when_idle: list[asyncio.Future[None]] = []
-        # Attempts delivered so far: tells whether anything came between two looks.
+        # What the broker wanted so far: tells whether anything came between two looks.
         self.delivered = 0
 
     # -- what the process around it does ----------------------------------------------------------
@@ -117,9 +107,8 @@ class Runner:
     def drain(self) -> None:
         """Take nothing more, and hand back what has not begun; what runs goes on."""
         self._session.drain()
-        for lane in self._lanes.values():
-            for attempt in list(lane.waiting):
-                self._stop(attempt, "returned")
+        for attempt in reversed(self._lines.waiting):
+            self._stop(attempt, "returned")
         self._wake()
 
     def hand_back(self) -> None:
@@ -136,6 +125,8 @@ class Runner:
 
     def close(self) -> None:
         """Let the threads end. The runner must not be used after this."""
+        if self._watch is not None:
+            self._watch.cancel()
         self._deadlines.close()
         self._threads.close()
 
@@ -171,11 +162,18 @@ class Runner:
 
     def on_message(self, message: FromBroker) -> None:
         self._session.on_message(message)
-        for event in self._session.take_events():
-            if isinstance(event, Start):
-                self._take(event)
-            else:
-                self._on_stop(event)
+        events = self._session.take_events()
+        if events:
+            self._look()
+            for event in events:
+                if isinstance(event, Start):
+                    self._take(event)
+                elif isinstance(event, Stop):
+                    self._on_stop(event)
+                else:
+                    self._on_recall(event)
+            self.delivered += len(events)
+            self._lines.note_taken()
         if self._when_idle and self._session.idle:
             self._tell_idle()
 
@@ -183,26 +181,28 @@ class Runner:
         self._session.on_lost()
 
     def outgoing(self) -> list[Message]:
+        self._look()
         return self._session.outgoing()
 
     # -- starting ---------------------------------------------------------------------------------
 
     def _take(self, start: Start) -> None:
         delivery, terms = start.delivery, start.terms
-        self.delivered += 1
         definition = self._definitions.get(terms.task)
         if definition is None or delivery.flags or self._session.draining:
             self._refuse(start)
             return
         attempt = Attempt(delivery, terms, definition, self)
         self._attempts[delivery.lease] = attempt
-        lane = self._lanes[definition.executor]
-        if lane.free > 0:
-            lane.free -= 1
-            lane.start(attempt)
+        line = self._line[definition.executor]
+        if line.free > 0:
+            line.free -= 1
+            line.start(attempt)
         else:
             attempt.is_waiting = True
-            lane.waiting.append(attempt)
+            line.waiting.append(attempt)
+            if self._watch is None:
+                self._watch = self._loop.call_later(LINE_WAIT_MS / 1_000, self._on_watch)
 
     def _refuse(self, start: Start) -> None:
         delivery, task = start.delivery, start.terms.task
@@ -234,6 +234,42 @@ class Runner:
             self._deadlines.set(attempt.delivery.lease, attempt.terms.timeout_ms)
         self._threads.submit(attempt)
 
+    # -- more than there are slots ------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Has an executor become so quick, or so slow, that it should be given more, or less?"""
+        for line in self._lines.look(monotonic()):
+            self._say_size(line)
+
+    def _on_recall(self, recall: Recall) -> None:
+        """The session has withdrawn what was extra. What has not begun goes back; what has, goes on."""
+        self._lines.withdraw(monotonic())
+        leases = {held.lease: None for held in recall.items}
+        for attempt in reversed(self._lines.take_out(leases)):
+            self._return(attempt)
+        attempts = self._attempts
+        for attempt in [attempts[lease] for lease in leases if lease in attempts]:
+            # It has a slot, but the loop has not come to it yet. Of threads nobody can tell.
+            if attempt.definition.executor == ASYNC and attempt.running is None:
+                self._stop(attempt, "returned")
+
+    def _on_watch(self) -> None:
+        """What has waited too long goes back: the broker counts its timeout from the delivery."""
+        self._watch = None
+        stale = self._lines.take_stale()
+        if stale:
+            for line in self._lines.withdraw(monotonic()):
+                self._say_size(line)
+        for attempt in reversed(stale):
+            self._return(attempt)
+        if self._lines.waiting:
+            self._watch = self._loop.call_later(LINE_WAIT_MS / 1_000, self._on_watch)
+
+    def _return(self, attempt: Attempt) -> None:
+        """Hand back one that has left its line; of several the last one first, for each goes to the front."""
+        attempt.stopped = "returned"
+        self._report(attempt, stop_failure(attempt, "returned"))
+
     # -- running ----------------------------------------------------------------------------------
 
     def _work(self, attempt: Attempt) -> bytes | Failure:
@@ -255,7 +291,7 @@ class Runner:
 
     def _on_thread_done(self, attempt: Attempt, outcome: bytes | Failure) -> None:
         if attempt.is_reported:
-            self._resize(self._lanes[THREAD], +1)
+            self._resize(self._line[THREAD], +1)
             self._release(THREAD)
             return
         self._end(attempt, outcome)
@@ -275,12 +311,13 @@ class Runner:
             return
         attempt.stopped = ending
         attempt.cancel(reason or ending)
-        lane = self._lanes[attempt.definition.executor]
+        line = self._line[attempt.definition.executor]
         if attempt.is_waiting:
-            lane.waiting.remove(attempt)
+            attempt.is_waiting = False
+            line.waiting.remove(attempt)
             self._report(attempt, stop_failure(attempt, ending))
-        elif lane.name == THREAD:
-            self._resize(lane, -1)
+        elif line.name == THREAD:
+            self._resize(line, -1)
             self._report(attempt, stop_failure(attempt, ending))
         elif attempt.running is not None:
             attempt.running.cancel()
@@ -307,17 +344,22 @@ class Runner:
         self._wake()
 
     def _release(self, executor: str) -> None:
-        lane = self._lanes[executor]
-        lane.free += 1
-        if lane.waiting:
-            lane.free -= 1
-            attempt = lane.waiting.popleft()
+        line = self._line[executor]
+        line.free += 1
+        line.ended += 1
+        if line.waiting:
+            line.free -= 1
+            attempt = line.waiting.popleft()
             attempt.is_waiting = False
-            lane.start(attempt)
+            line.start(attempt)
 
-    def _resize(self, lane: _Lane, change: int) -> None:
-        lane.slots += change
-        self._session.resize(lane.name, lane.slots)
+    def _resize(self, line: Line[Attempt], change: int) -> None:
+        line.slots += change
+        line.extra = min(line.extra, line.slots)
+        self._say_size(line)
+
+    def _say_size(self, line: Line[Attempt]) -> None:
+        self._session.resize(line.name, line.slots, line.extra)
         self._wake()
 
     def _tell_idle(self) -> None:

@@ -6,7 +6,7 @@ is kept, and said again after every reconnect, until the broker has recorded it.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from msgspec import Struct
@@ -30,6 +30,7 @@ from taskq.protocol.messages import (
     Nack,
     Progress,
     ProgressItem,
+    Recall,
     Resume,
     Resumed,
     Revoke,
@@ -49,17 +50,20 @@ class Start(Struct, gc=False, frozen=True):
     terms: Terms
 
 
+Event = Start | Stop | Recall
+
+
 class WorkerSession:
     """One worker's side of the protocol, over as many connections as it takes.
 
-    `tasks` maps each task's name to the executor it runs on; `slots` gives each executor's capacity.
+    `announce` is what it says of itself first; in it `slots` is what each executor runs at once.
     """
 
-    def __init__(self, tasks: Mapping[str, str], queues: Sequence[str], slots: Mapping[str, int]) -> None:
-        self._announce = Announce(tasks=dict(tasks), queues=list(queues), slots=dict(slots))
+    def __init__(self, announce: Announce) -> None:
+        self._announce = announce
         self._running: dict[int, bytes] = {}
         self._reported: dict[int, bytes] = {}
-        self._events: list[Start | Stop] = []
+        self._events: list[Event] = []
         # Reports that have no sequence number yet: they get one when they are first said.
         self._successes: list[Success] = []
         self._success_bytes = 0
@@ -76,8 +80,8 @@ class WorkerSession:
 
     # -- what the runner asks and says ------------------------------------------------------------
 
-    def take_events(self) -> list[Start | Stop]:
-        """What to run and what to stop, in order; empties the list."""
+    def take_events(self) -> list[Event]:
+        """What to run, to stop, or to hand back if it has not begun, in order; empties the list."""
         events = self._events
         self._events = []
         return events
@@ -112,9 +116,14 @@ class WorkerSession:
         if item.lease in self._running:
             self._progress[item.lease] = item
 
-    def resize(self, executor: str, slots: int) -> None:
-        """From now on this executor has so many slots."""
-        self._announce = replace(self._announce, slots={**self._announce.slots, executor: slots})
+    def resize(self, executor: str, slots: int, extra: int = 0) -> None:
+        """From now on this executor has so many slots, and may be given so much more to wait for them."""
+        announce = self._announce
+        self._announce = replace(
+            announce,
+            slots={**announce.slots, executor: slots + extra},
+            extra={**announce.extra, executor: extra},
+        )
         if self._welcome:
             self._due.append(self._announce)
 
@@ -161,6 +170,8 @@ class WorkerSession:
             case Revoke(items=stops) | Resumed(gone=stops):
                 # One that is reported already needs no stopping: its report answers.
                 self._events += [stop for stop in stops if stop.lease in self._running]
+            case Recall():
+                self._on_recall(message)
             case _:
                 # Answers to commands that a worker never gives; newer brokers may say more.
                 pass
@@ -200,6 +211,15 @@ class WorkerSession:
                 continue  # said twice: it is held already
             running[lease] = job.id
             start(Start(job, terms[job.terms]))
+
+    def _on_recall(self, recall: Recall) -> None:
+        """Others have room: take no more than there are slots for, and say so before what is handed back,
+        which would come back at once. That Announce is the answer, so it is said in any case."""
+        announce = self._announce
+        slots = {name: slots - announce.extra.get(name, 0) for name, slots in announce.slots.items()}
+        self._announce = replace(announce, slots=slots, extra=dict.fromkeys(announce.extra, 0))
+        self._due.append(self._announce)
+        self._events.append(Recall([held for held in recall.items if held.lease in self._running]))
 
     def _on_acked(self, seq: int) -> None:
         unconfirmed, reported = self._unconfirmed, self._reported

@@ -113,7 +113,7 @@ def test_what_is_out_of_bounds_is_explained(
 
 
 def test_a_declaration_has_its_own_options() -> None:
-    with pytest.raises(TypeError, match="unknown option delay; there are durability, executor"):
+    with pytest.raises(TypeError, match="unknown option delay; there are concurrency, durability, executor"):
         TaskOptions().changed({"delay": 1}, DeclareOptions.__annotations__)
 
 

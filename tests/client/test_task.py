@@ -60,8 +60,8 @@ def test_options_make_another_task_of_the_same_function() -> None:
     assert type(urgent) is type(send)
     assert urgent.fn is send.fn
     assert send.terms is send.terms, "jobs share the terms by identity"
-    with pytest.raises(TypeError, match="unknown option labels; there are at, confirm_timeout"):
-        send.options(labels={})  # type: ignore[call-arg]  # the point
+    with pytest.raises(TypeError, match="unknown option executor; there are at, confirm_timeout"):
+        send.options(executor="thread")  # type: ignore[call-arg]  # the point
 
 
 def test_one_name_is_one_function() -> None:
@@ -98,7 +98,7 @@ def test_what_cannot_be_a_task() -> None:
         q.task(executor="thread")(fine)
     with pytest.raises(ConfigError, match="the name of the task: '' is no name"):
         q.task(name="")(fine)
-    with pytest.raises(TypeError, match="unknown option key; there are durability, executor"):
+    with pytest.raises(TypeError, match="unknown option key; there are concurrency, durability, executor"):
         q.task(key=1)  # type: ignore[call-overload]  # the point
     assert not q.tasks
 

@@ -32,8 +32,8 @@ def test_who_left_the_line_is_not_served_and_the_others_keep_their_places() -> N
     assert world.holds("w") == ["b", "d"]
 
 
-def test_a_released_job_goes_to_the_end() -> None:
-    world = World().submit("a", "b").deliver(to="w").nack("a", by="w", ending="returned").worker("x")
+def test_a_job_that_is_tried_again_goes_to_the_end() -> None:
+    world = World().submit("a", "b", attempts=2, backoff_ms=0).deliver(to="w").nack("a", by="w").worker("x")
     assert world.holds("w") + world.holds("x") == ["b", "a"]
 
 

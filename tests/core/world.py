@@ -43,6 +43,7 @@ from taskq.protocol.messages import (
     Nack,
     Outcome,
     Outcomes,
+    Recall,
     Receipts,
     Reported,
     Resume,
@@ -219,6 +220,21 @@ class World:
         """These attempts did not."""
         items = [Failure(job.id, job.lease, ending, **fields) for job in self._finish(by, names)]
         return self._report(by, Nack(0, items))
+
+    def hand_back(self, *names: str, by: str) -> Self:
+        """A worker's answer to a recall: no extra room from now on, and these, which have not started."""
+        peer = self.peers[by]
+        assert peer.announce is not None
+        before = peer.announce
+        slots = {name: count - before.extra.get(name, 0) for name, count in before.slots.items()}
+        peer.announce = msgspec.structs.replace(before, slots=slots, extra=dict.fromkeys(before.extra, 0))
+        if not names:
+            return self.say(by, peer.announce)
+        items = [Failure(job.id, job.lease, "returned") for job in self._finish(by, names)]
+        peer.report += 1
+        nack = Nack(peer.report, items)
+        peer.unconfirmed.append(nack)
+        return self.say(by, peer.announce, nack)
 
     def _finish(self, by: str, names: Iterable[str]) -> list[Delivery]:
         holds = self.peers[by].holds
@@ -408,6 +424,10 @@ class World:
         """The jobs that a worker was told to stop and still runs."""
         peer = self.peers[name]
         return [name_of(peer.holds[lease].id) for lease in peer.stops]
+
+    def recalled(self, name: str) -> list[str]:
+        """The jobs that a worker was asked for, since somebody looked."""
+        return [name_of(held.id) for message in self.heard(name, Recall) for held in message.items]
 
     def heard(self, name: str, kind: type[M]) -> list[M]:
         """The messages of a kind that a peer has heard since this was asked last."""

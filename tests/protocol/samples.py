@@ -76,6 +76,7 @@ SAMPLES: Final[list[m.Message]] = [
         [3],
         True,
         [m.Limit("task", "mail.send", "rate", 10, True, 1_000, 5)],
+        {"async": 50},
     ),
     m.Deliver([TERMS], [m.Delivery(ID, LEASE, 2, 0, b"\x92\x91\x02\x80", m.COMPRESSED, {"key": b"ann"})]),
     m.Ack(1, [m.Success(ID, LEASE, b"\x05", m.COMPRESSED)]),
@@ -87,6 +88,7 @@ SAMPLES: Final[list[m.Message]] = [
     m.Resume([m.Held(ID, LEASE)], False),
     m.Resumed([m.Stop(ID, LEASE, "given to another worker")]),
     m.Drain(),
+    m.Recall([m.Held(ID, LEASE)]),
     m.Vouch([SESSION]),
     m.Exited([m.ChildExit(SESSION, -9, "killed")]),
 ]  # fmt: skip

@@ -75,6 +75,7 @@ class History:
         self.custody = Custody(agenda)
         self.books = Books(sample, all_is_journaled=all_is_journaled, wall_is_steady=wall_is_steady)
         self.begun: dict[int, bytes] = {}
+        self.over: dict[int, None] = {}  # leases that their workers have reported
         self.is_lossy = False  # memory jobs or jobs without fsync were lost on the way
         self._agenda = agenda
         self._wall_is_steady = wall_is_steady
@@ -121,11 +122,14 @@ class History:
         self._agenda.note(worker.name, "begins", delivery.id, delivery.lease)
         if delivery.lease in self.begun:
             raise Violation("I6", f"lease {delivery.lease} was begun twice")
+        if delivery.lease in self.over:
+            raise Violation("I6", f"lease {delivery.lease} was begun after it was handed back")
         self.begun[delivery.lease] = delivery.id
 
     def on_reported(self, worker: SimWorker, attempt: Attempt, ending: str, outcome: object) -> None:
         delivery = attempt.delivery
         self._agenda.note(worker.name, "reports", ending, delivery.id, delivery.lease)
+        self.over[delivery.lease] = None
         self.custody.over(delivery.lease)
         if isinstance(outcome, bytes):
             self.asked[delivery.id].results.append(outcome)

@@ -23,6 +23,7 @@ from taskq.core.outbox import Outbox, Parcel
 from taskq.core.peers import Peers
 from taskq.core.presence import Presence
 from taskq.core.queues import Queues
+from taskq.core.recall import Recall
 from taskq.core.registry import Registry
 from taskq.core.retry import Verdict, judge
 from taskq.core.state import Session, State
@@ -34,6 +35,7 @@ from taskq.protocol.messages import (
     OS,
     Ack,
     Acked,
+    Announce,
     Cancel,
     Confirm,
     Failure,
@@ -47,7 +49,9 @@ from taskq.protocol.messages import (
     Terms,
     Welcome,
 )
+from taskq.protocol.messages import Recall as RecallMessage
 from taskq.server.engine import Engine
+from taskq.worker.executors.line import Line
 from taskq.worker.session import WorkerSession
 from tests.simulation.patching import Patch, patched
 
@@ -506,3 +510,75 @@ def settings_are_not_written_again(patch: Patch) -> None:
 @mutant
 def a_pause_with_an_end_has_none(patch: Patch) -> None:
     patch.set(Controls, "end_pause", lambda self, number, now: None)
+
+
+# -- more than there are slots ------------------------------------------------------------------------
+
+
+@mutant
+def nothing_is_recalled(patch: Patch) -> None:
+    patch.set(Recall, "look", lambda self: None)
+
+
+@mutant
+def what_is_recalled_is_given_away_at_once(patch: Patch) -> None:
+    """Not when the worker has said that it had not begun."""
+    init = Broker.__init__
+
+    def hasty(broker: Broker, *args: Any, **fields: Any) -> None:
+        init(broker, *args, **fields)
+        look = broker.recall.look
+
+        def look_and_take() -> None:
+            look()
+            for _, message in broker.out._replies:
+                if isinstance(message, RecallMessage):
+                    _take_away(broker, message)
+
+        broker.recall.look = look_and_take  # type: ignore[method-assign]  # planted
+
+    patch.set(Broker, "__init__", hasty)
+
+
+def _take_away(broker: Broker, recall: RecallMessage) -> None:
+    for held in recall.items:
+        job = broker.state.jobs.get(held.id)
+        if job is not None and job.state is RUNNING and job.lease == held.lease:
+            broker.attempts.end(job, Failure(held.id, held.lease, "returned"), Now(0, 0))
+
+
+@mutant
+def answers_to_recalls_are_not_noticed(patch: Patch) -> None:
+    announced = Recall.announced
+
+    def deaf(recall: Recall, worker: Worker, announce: Announce) -> None:
+        asked = dict(recall._asked)
+        announced(recall, worker, announce)
+        recall._asked = asked
+
+    patch.set(Recall, "announced", deaf)
+
+
+@mutant
+def a_worker_does_not_answer_a_recall(patch: Patch) -> None:
+    on_recall = WorkerSession._on_recall
+
+    def silent(session: WorkerSession, recall: RecallMessage) -> None:
+        due = list(session._due)
+        on_recall(session, recall)
+        session._due = due
+
+    patch.set(WorkerSession, "_on_recall", silent)
+
+
+@mutant
+def what_is_handed_back_stays_in_line(patch: Patch) -> None:
+    def careless(line: Line[Any], leases: Any) -> list[Any]:
+        return [attempt for attempt in line.waiting if attempt.delivery.lease in leases]
+
+    patch.set(Line, "take_out", careless)
+
+
+@mutant
+def a_worker_keeps_its_line_when_it_is_asked(patch: Patch) -> None:
+    patch.set(Line, "take_out", lambda line, leases: [])

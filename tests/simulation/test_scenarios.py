@@ -38,8 +38,10 @@ class Story(World):
         self.agenda.run_until(self.agenda.us + us)
         return self
 
-    def worker(self, supervisor: SimSupervisor | None = None) -> SimWorker:
+    def worker(self, supervisor: SimSupervisor | None = None, *, greed: int = 0) -> SimWorker:
         worker = self.add_worker(supervisor, able=True)
+        worker.greed = greed
+        worker.ask_for_more(1.0)
         self.wait(SECOND // 2)
         return worker
 
@@ -294,3 +296,25 @@ def test_setting_the_wall_clock_moves_no_delay_and_no_expiry() -> None:
     story.wait(600 * MS)
     assert (story.state(delayed), story.state(expiring)) == ("running", "expired")
     story.rest()
+
+
+def test_what_a_worker_has_not_begun_goes_to_one_that_has_room() -> None:
+    story = Story(job_ms=5_000)
+    busy = story.worker(greed=100)
+    ids = story.submit(12)
+    assert (len(busy.attempts), len(busy.lanes["async"].waiting)) == (12, 6)
+    other = story.worker()
+    assert (len(busy.attempts), len(other.attempts)) == (6, 6)
+    story.rest()
+    assert [story.begun(id) for id in ids] == [1] * 12
+
+
+def test_what_has_begun_meanwhile_is_left_alone() -> None:
+    """The question comes when all that waited has got a slot."""
+    story = Story(job_ms=300)
+    busy = story.worker(greed=100)
+    ids = story.submit(12)
+    busy.freeze(2 * SECOND)
+    story.worker()
+    story.rest()
+    assert [story.begun(id) for id in ids] == [1] * 12

@@ -2,13 +2,13 @@
 supervisors: the real SupervisorSession over processes that live and die.
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final, Protocol
 
 from taskq import limits
 from taskq.protocol.messages import (
+    Announce,
     Delivery,
     Ending,
     Failure,
@@ -16,10 +16,12 @@ from taskq.protocol.messages import (
     FromBroker,
     Message,
     ProgressItem,
+    Recall,
     Stop,
     Terms,
     Welcome,
 )
+from taskq.worker.executors.line import Line
 from taskq.worker.session import Start, WorkerSession
 from taskq.worker.vouching import SupervisorSession
 from tests.simulation.agenda import MS, SECOND, Agenda
@@ -66,15 +68,6 @@ class Temper:
         self.fails = self.overruns = 0
 
 
-class Lane:
-    """One executor's slots."""
-
-    def __init__(self, slots: int) -> None:
-        self.slots = slots
-        self.free = slots
-        self.waiting: deque[Attempt] = deque()
-
-
 class SimWorker(Process):
     """One worker process. A Speaker, and what `worker/runner.py` does without a loop."""
 
@@ -102,8 +95,12 @@ class SimWorker(Process):
         self.is_leaving = False
         self.when_dead: Callable[[], None] = lambda: None
         self._observer = observer
-        self.speaker = WorkerSession(self.tasks, queues, slots)
-        self.lanes = {executor: Lane(count) for executor, count in slots.items()}
+        self.speaker = WorkerSession(Announce(self.tasks, list(queues), dict(slots)))
+        self.lanes = {name: Line(name, count, self._begin, 0.0) for name, count in slots.items()}
+        # How much more than it has slots for it asks for, in per cent. Whether its jobs are tiny does not
+        # matter here: what it has not begun must never wait for long beside a worker with room.
+        self.greed = rng.choice((0, 100, 200))
+        self.ask_for_more(rng.random())
         self.link = SimLink(self, house, session=self.session, role="worker", speaker=self)
 
     def start(self) -> None:
@@ -117,6 +114,12 @@ class SimWorker(Process):
             self._observer.on_died(self)
             if self.supervisor is not None:
                 self.supervisor.on_child_died(self)
+
+    def ask_for_more(self, part: float) -> None:
+        """Announce so large a part of what its greed allows beyond its slots."""
+        for lane in self.lanes.values():
+            lane.extra = round(lane.slots * self.greed * part) // 100
+            self.speaker.resize(lane.name, lane.slots, lane.extra)
 
     def leave(self, grace_us: int) -> None:
         """SIGTERM: drain, finish within the grace, hand back, go."""
@@ -133,6 +136,11 @@ class SimWorker(Process):
         self.after(grace_us, self._hand_back)
         self._go_when_idle()
 
+    @property
+    def can_take(self) -> bool:
+        """Nothing keeps it from being given jobs, and from giving them back."""
+        return self.is_alive and not self.is_frozen and not self.is_leaving and self.link.is_sound
+
     # -- Speaker ----------------------------------------------------------------------------------
 
     def on_welcome(self, welcome: Welcome) -> None:
@@ -143,8 +151,10 @@ class SimWorker(Process):
         for event in self.speaker.take_events():
             if isinstance(event, Start):
                 self._take(event)
-            else:
+            elif isinstance(event, Stop):
                 self._stop(event)
+            else:
+                self._hand_over(event)
 
     def on_lost(self) -> None:
         self.speaker.on_lost()
@@ -192,6 +202,22 @@ class SimWorker(Process):
                 return
         self.after(run_us, lambda: self._finish(attempt))
 
+    def _hand_over(self, recall: Recall) -> None:
+        """What has not begun goes to others; the session takes no more than there are slots from now on."""
+        leases = {held.lease: None for held in recall.items}
+        for lane in self.lanes.values():
+            lane.extra = 0
+            for attempt in lane.take_out(leases):
+                self._report(attempt, Failure(*_held(attempt), "returned"))
+        self.link.wake()
+        if self.rng.random() < 0.5:
+            self.after(self.rng.randrange(3 * SECOND), self._ask_again)
+
+    def _ask_again(self) -> None:
+        if not self.is_leaving:
+            self.ask_for_more(self.rng.random())
+            self.link.wake()
+
     def _finish(self, attempt: Attempt) -> None:
         """It came to its end, well or not."""
         rng = self.rng
@@ -221,6 +247,7 @@ class SimWorker(Process):
         attempt.is_told_to_stop = True
         cancelled = Failure(*_held(attempt), "cancelled", Fault("cancelled", stop.reason))
         if attempt.is_waiting:
+            attempt.is_waiting = False
             self.lanes[attempt.executor].waiting.remove(attempt)
             self._report(attempt, cancelled)
         elif attempt.executor == "thread":
@@ -268,7 +295,8 @@ class SimWorker(Process):
     def _resize(self, executor: str, change: int) -> None:
         lane = self.lanes[executor]
         lane.slots += change
-        self.speaker.resize(executor, lane.slots)
+        lane.extra = min(lane.extra, lane.slots)
+        self.speaker.resize(executor, lane.slots, lane.extra)
         self.link.wake()
 
     def _go_when_idle(self) -> None:

@@ -6,9 +6,10 @@ import threading
 import pytest
 
 from taskq.client.app import TaskQ
+from taskq.client.options import WorkerOptions
 from taskq.client.payload import pack_call, unpack_value
 from taskq.errors import ConfigError, Unauthorized
-from taskq.protocol.messages import Announce, Drain, Failure, Goodbye, Success, Vouch
+from taskq.protocol.messages import Announce, Drain, Failure, Goodbye, Limit, Success, Vouch
 from taskq.worker.inline import run_worker
 from tests.worker.tiny_broker import TinyBroker
 
@@ -33,6 +34,29 @@ async def test_it_runs_tasks_on_this_loop_until_it_is_told_to_stop() -> None:
         await worker
         await broker.until(lambda: any(isinstance(message, Goodbye) for message in peer.heard))
         assert broker.said(Drain)
+
+
+async def test_it_announces_what_it_offers() -> None:
+    async with TinyBroker() as broker:
+        q = TaskQ(broker.url)
+
+        @q.task(name="send", concurrency=3)
+        async def send() -> None: ...
+
+        until = asyncio.Event()
+        offer: WorkerOptions = {
+            "queues": ["high:3", "default"],
+            "labels": {"region": "eu"},
+            "resources": {"gpu": 2},
+        }
+        worker = asyncio.create_task(q.run_worker(until=until, **offer))
+        peer = await broker.a_worker()
+        (announce,) = [message for message in peer.heard if isinstance(message, Announce)]
+        assert (announce.queues, announce.weights) == (["high", "default"], [3, 1])
+        assert (announce.labels, announce.resources) == ({"region": "eu"}, {"gpu": 2})
+        assert announce.declared == [Limit("task", "send", "concurrency", 3)]
+        until.set()
+        await worker
 
 
 async def test_it_finishes_what_runs_before_it_ends() -> None:
@@ -121,8 +145,8 @@ async def test_what_cannot_be_used_is_refused_before_anything_runs() -> None:
     @q.task
     def anything() -> None: ...
 
-    with pytest.raises(ConfigError, match="weights"):
-        await run_worker(q, queues=["high:3"])
+    with pytest.raises(ConfigError, match="a weight is from 1"):
+        await run_worker(q, queues=["high:0"])
     with pytest.raises(ConfigError, match="from 1"):
         await run_worker(q, concurrency=0)
 

@@ -6,6 +6,7 @@ import contextvars
 import logging
 import threading
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 import pytest
@@ -24,16 +25,20 @@ from taskq.protocol.messages import (
     Delivery,
     Extend,
     Failure,
+    Held,
     Message,
     Nack,
     Progress,
+    Recall,
     Revoke,
     Stop,
     Success,
     Terms,
     Welcome,
 )
+from taskq.worker import runner as runner_module
 from taskq.worker.attempts import Definition
+from taskq.worker.offer import Offer
 from taskq.worker.runner import Runner
 
 
@@ -44,7 +49,7 @@ class Host:
         app = TaskQ("taskq://127.0.0.1:1")
         definitions = [Definition(app.task(name=fn.__name__, retry=retry)(fn)) for fn in functions]
         loop = asyncio.get_running_loop()
-        self.runner = Runner(loop, definitions, queues=["default"], slots={"async": slots, "thread": slots})
+        self.runner = Runner(loop, definitions, Offer(), slots={"async": slots, "thread": slots})
         self.runner.attach(self._on_wake)
         self.runner.on_welcome(Welcome(1, 0))
         self.said: list[Message] = self.runner.outgoing()
@@ -66,6 +71,10 @@ class Host:
 
     def revoke(self, lease: int, reason: str = "") -> None:
         self.runner.on_message(Revoke([Stop(lease.to_bytes(16, "big"), lease, reason)]))
+        self.collect()
+
+    def recall(self, *leases: int) -> None:
+        self.runner.on_message(Recall([Held(lease.to_bytes(16, "big"), lease) for lease in leases]))
         self.collect()
 
     def collect(self) -> None:
@@ -601,3 +610,103 @@ async def test_it_is_idle_when_the_broker_has_recorded_the_last_report() -> None
     await asyncio.sleep(0)
     host.runner.on_message(Acked(1))
     assert await waiting
+
+
+# -- more than there are slots ------------------------------------------------------------------------
+
+
+def endings(host: Host) -> dict[int, str]:
+    return {
+        lease: report.ending if isinstance(report, Failure) else "succeeded"
+        for lease, report in host.reports().items()
+    }
+
+
+async def test_what_waits_for_a_slot_is_handed_back_when_it_is_asked_for() -> None:
+    gate = Gate()
+    host = Host(gate.task(), slots=1)
+    running, first, second = (host.deliver("gated") for _ in range(3))
+    await gate.began.wait()
+    host.recall(second, running)
+    assert endings(host) == {second: "returned"}
+    gate.let.set()
+    await host.report(first)
+    assert endings(host) == {second: "returned", running: "succeeded", first: "succeeded"}
+
+
+async def test_what_has_a_slot_but_has_not_begun_is_handed_back_too() -> None:
+    began = []
+
+    async def mark(number: int) -> None:
+        began.append(number)
+
+    host = Host(mark)
+    leases = [host.deliver("mark", number) for number in range(3)]
+    host.recall(leases[1])
+    for lease in leases:
+        await host.report(lease)
+    assert endings(host) == dict(zip(leases, ("succeeded", "returned", "succeeded"), strict=True))
+    assert began == [0, 2]
+
+
+async def test_a_thread_that_has_a_slot_goes_on() -> None:
+    let = threading.Event()
+
+    def work() -> None:
+        let.wait(30)
+
+    host = Host(work, slots=1)
+    running, waiting = host.deliver("work"), host.deliver("work")
+    host.recall(running, waiting)
+    assert endings(host) == {waiting: "returned"}
+    let.set()
+    assert isinstance(await host.report(running), Success)
+
+
+async def test_what_waits_too_long_is_handed_back_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "LINE_WAIT_MS", 20)
+    gate = Gate()
+    host = Host(gate.task(), slots=1)
+    running, waiting = host.deliver("gated"), host.deliver("gated")
+    report = await host.report(waiting)
+    assert isinstance(report, Failure)
+    assert report.ending == "returned"
+    gate.let.set()
+    assert isinstance(await host.report(running), Success)
+
+
+async def test_the_timeout_of_what_waits_begins_when_it_begins() -> None:
+    gate = Gate()
+    seen: list[float] = []
+
+    async def look() -> None:
+        deadline = current().deadline
+        assert deadline is not None
+        seen.append((deadline - datetime.now(UTC)).total_seconds())
+
+    host = Host(gate.task(), look, slots=1)
+    host.deliver("gated")
+    waiting = host.deliver("look", timeout_ms=60_000)
+    await gate.began.wait()
+    assert host.runner.left(host.runner._attempts[waiting]) is None
+    gate.let.set()
+    assert isinstance(await host.report(waiting), Success)
+    assert 50 < seen[0] <= 60
+
+
+async def test_tiny_tasks_ask_for_more_and_a_recall_ends_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(runner_module, "monotonic", lambda: clock[0])
+
+    async def tiny() -> None: ...
+
+    host = Host(tiny, slots=2)
+    for _ in range(300):
+        await host.run("tiny")
+    clock[0] += 1
+    await host.run("tiny")
+    assert host.slots()["async"] == 4
+    host.recall()
+    assert host.slots()["async"] == 2
+    await host.run("tiny")
+    assert host.slots()["async"] == 2

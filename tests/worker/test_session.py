@@ -18,6 +18,7 @@ from taskq.protocol.messages import (
     Nack,
     Progress,
     ProgressItem,
+    Recall,
     Resume,
     Resumed,
     Revoke,
@@ -35,7 +36,7 @@ def job_id(lease: int) -> bytes:
 
 
 def a_session() -> WorkerSession:
-    return WorkerSession({"add": "async"}, ["default"], {"async": 10})
+    return WorkerSession(Announce({"add": "async"}, ["default"], {"async": 10}))
 
 
 def welcomed() -> WorkerSession:
@@ -276,3 +277,58 @@ def test_an_extension_is_said_again_after_a_reconnect_while_the_attempt_runs() -
     session.on_welcome(Welcome(1, 0))
     again = [message for message in session.outgoing() if isinstance(message, Extend)]
     assert [[item.lease for item in message.items] for message in again] == [[2]]
+
+
+# -- more than there are slots ------------------------------------------------------------------------
+
+
+def recall(session: WorkerSession, *leases: int) -> None:
+    session.on_message(Recall([Held(job_id(n), n) for n in leases]))
+
+
+def test_extra_room_is_announced_beside_the_slots() -> None:
+    session = welcomed()
+    session.resize("async", 10, 5)
+    assert session.outgoing() == [
+        Announce({"add": "async"}, ["default"], {"async": 15}, extra={"async": 5}),
+    ]
+    session.resize("async", 9)
+    assert session.outgoing() == [
+        Announce({"add": "async"}, ["default"], {"async": 9}, extra={"async": 0}),
+    ]
+
+
+def test_a_recall_is_answered_before_what_is_handed_back() -> None:
+    """What is handed back must find that there is no extra room any more."""
+    session = welcomed()
+    session.resize("async", 10, 5)
+    deliver(session, 1, 2, 3)
+    session.take_events()
+    session.outgoing()
+    recall(session, 3, 2)
+    assert session.take_events() == [Recall([Held(job_id(3), 3), Held(job_id(2), 2)])]
+    session.fail(Failure(job_id(3), 3, "returned"))
+    announce, nack = session.outgoing()
+    assert announce == Announce({"add": "async"}, ["default"], {"async": 10}, extra={"async": 0})
+    assert leases(nack) == [3]
+
+
+def test_a_recall_of_what_is_reported_is_answered_too() -> None:
+    session = welcomed()
+    deliver(session, 1)
+    session.take_events()
+    succeed(session, 1)
+    recall(session, 1, 99)
+    assert session.take_events() == [Recall([])]
+    assert [type(message) for message in session.outgoing()] == [Announce, Ack]
+
+
+def test_after_a_recall_it_reconnects_without_extra_room() -> None:
+    session = welcomed()
+    session.resize("async", 10, 5)
+    recall(session)
+    session.on_lost()
+    session.on_welcome(Welcome(1, 0))
+    announce = session.outgoing()[0]
+    assert isinstance(announce, Announce)
+    assert (announce.slots, announce.extra) == ({"async": 10}, {"async": 0})

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from taskq.errors import ConfigError
-from taskq.limits import QUEUES_PER_WORKER_MAX, SLOTS_MAX
-from taskq.worker.settings import THREADS_MAX, WorkerSettings, parse_queues, queues_of, slots_of
+from taskq.limits import SLOTS_MAX
+from taskq.worker.offer import Offer
+from taskq.worker.settings import THREADS_MAX, WorkerSettings, slots_of
 
 
 @pytest.mark.parametrize(
@@ -17,8 +18,10 @@ from taskq.worker.settings import THREADS_MAX, WorkerSettings, parse_queues, que
         ({"processes": 0}, "processes must be from 1"),
         ({"grace_ms": -1}, "grace"),
         ({"queues": ("",)}, "1 to"),
-        ({"queues": ("high:3",)}, "write 'high'"),
-        ({"queues": tuple(map(str, range(QUEUES_PER_WORKER_MAX + 1)))}, str(QUEUES_PER_WORKER_MAX)),
+        ({"queues": ("high:0",)}, "a weight is from 1"),
+        ({"labels": {"": "x"}}, "a label's name"),
+        ({"resources": {"gpu": -1}}, "resource 'gpu'"),
+        ({"strict": True}, "none is"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_what_can(values: dict[str, Any], says: str) -> None:
@@ -26,21 +29,13 @@ def test_what_cannot_be_used_is_refused_with_what_can(values: dict[str, Any], sa
         WorkerSettings(app="tasks:q", **values)
 
 
-def test_queues_are_parsed_in_order_and_once() -> None:
-    assert parse_queues("high, default,high") == ("high", "default")
-    with pytest.raises(ConfigError, match="no queue"):
-        parse_queues(" , ")
-    with pytest.raises(ConfigError, match="no weights"):
-        parse_queues("high:3,default")
-
-
-def test_a_colon_alone_is_no_weight() -> None:
-    assert parse_queues("mail:eu") == ("mail:eu",)
-
-
-def test_without_names_a_worker_serves_default_and_what_its_tasks_use() -> None:
-    assert queues_of((), ["mail", "default", "mail"]) == ["default", "mail"]
-    assert queues_of(("high",), ["mail"]) == ["high"]
+def test_what_is_offered_comes_of_the_settings() -> None:
+    settings = WorkerSettings(
+        app="tasks:q", queues=("high:3", "default"), labels={"region": "eu"}, resources={"gpu": 2}
+    )
+    assert settings.offer == Offer(
+        queues=("high", "default"), weights=(3, 1), labels={"region": "eu"}, resources={"gpu": 2}
+    )
 
 
 def test_threads_are_bounded() -> None:

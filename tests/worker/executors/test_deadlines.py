@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from taskq.worker.deadlines import Deadlines
+from taskq.worker.executors.deadlines import Deadlines
 
 
 class Clock(asyncio.SelectorEventLoop):

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from taskq import TaskQ
 from taskq.protocol.messages import Delivery, Failure, Terms
 from taskq.worker.attempts import Attempt, Definition
-from taskq.worker.coroutines import Coroutines, Outcome
+from taskq.worker.executors.coroutines import Coroutines, Outcome
 
 colour: ContextVar[str] = ContextVar("colour", default="none")
 EMPTY = b"\x92\x90\x80"
