@@ -86,7 +86,7 @@ class Broker:
         self.state = State()
         self.ledger = Ledger(self.state)
         self.out = Outbox()
-        self.timers = Timers()
+        self.timers = Timers(self._is_wanted)
         self.peers = Peers(self.timers)
         self.registry = Registry(self.timers, self.state.settings)
         self.queues = Queues(self.registry)
@@ -126,6 +126,7 @@ class Broker:
         """Start serving, with what was recovered."""
         self.epoch = epoch
         self.started_boot_ms = now.boot_ms
+        self.timers.look(now)
         self.attempts.begin_epoch(epoch)
         self.retention.begin(now)
         self.attempts.begin_turn(now)
@@ -178,7 +179,6 @@ class Broker:
         """End a turn: fire what is due, deliver what is ready, say what was decided."""
         for timer in self.timers.due(now, TIMERS_PER_TURN):
             self._fire(timer, now)
-        self.timers.sweep(self._is_wanted)
         self.attempts.deliver(now)
         self.retention.trim(now)
         self.compaction.step()

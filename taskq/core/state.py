@@ -82,6 +82,8 @@ class State:
         """Make the jobs, and return them."""
         wall_ms = record.wall_ms
         shared = [self.share(terms) for terms in record.terms]
+        # One number for all that are due together, not one each: 32 bytes a job.
+        dues_ms = [wall_ms + terms.delay_ms if terms.delay_ms else terms.at_ms for terms in shared]
         live_bytes = 0
         made = []
         for spec in record.jobs:
@@ -95,7 +97,7 @@ class State:
                 flags=spec.flags,
                 ext=spec.ext,
             )
-            due_ms = wall_ms + terms.delay_ms if terms.delay_ms else terms.at_ms
+            due_ms = dues_ms[spec.terms]
             if due_ms > wall_ms:
                 job.due_ms = due_ms
                 job.state = SCHEDULED

@@ -131,7 +131,7 @@ class Books:
 
     def timers_at_rest(self, host: BrokerHost) -> None:
         """Long after everything: one silence timer a connection, and retention's."""
-        kinds = [entry[1] for entry in host.broker.timers._boot]
+        kinds = [entry[1] for entry in host.broker.timers.boot.near]
         # Those of jobs may outlive them, until there are many.
         count = len([kind for kind in kinds if kind not in ("due", "expires", "timeout")])
         peers = len(host.broker.peers)
