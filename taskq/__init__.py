@@ -38,6 +38,7 @@ from taskq.errors import (
     Snooze,
     SubmitErrors,
     TaskqError,
+    Throttle,
     TooLarge,
     Unauthorized,
     VersionMismatch,
@@ -46,7 +47,7 @@ from taskq.errors import (
 if TYPE_CHECKING:
     from taskq.client.app import TaskQ
     from taskq.client.context import Context, current
-    from taskq.client.job import Job, JobInfo, Progress
+    from taskq.client.job import AttemptInfo, Job, JobInfo, Progress
     from taskq.client.retry import RetryPolicy
     from taskq.client.sync import SyncJob
     from taskq.client.task import Call, Task
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AttemptInfo",
     "Busy",
     "Call",
     "ConfigError",
@@ -85,6 +87,7 @@ __all__ = [
     "Task",
     "TaskQ",
     "TaskqError",
+    "Throttle",
     "TooLarge",
     "Unauthorized",
     "VersionMismatch",
@@ -98,6 +101,7 @@ _LAZY = {
     "TaskQ": "taskq.client.app",
     "Context": "taskq.client.context",
     "current": "taskq.client.context",
+    "AttemptInfo": "taskq.client.job",
     "Job": "taskq.client.job",
     "JobInfo": "taskq.client.job",
     "Progress": "taskq.client.job",

@@ -80,6 +80,12 @@ CRASHES_MAX: Final = 5
 # Earlier leases of a job under which a late success still counts: a job that snoozes every few
 # seconds for a year must not drag all of its past through every record.
 PAST_LEASES_MAX: Final = 16
+# What a job tells of its attempts that did not succeed: the first ones, which show what went wrong when
+# all was new, and the last. One that is tried a hundred times must not be larger than its payload.
+STORY_FIRST: Final = 3
+STORY_LAST: Final = 13
+# Characters of an error in a story; the last fault is kept whole beside it.
+STORY_ERROR_CHARS: Final = 200
 CRASH_BACKOFF_BASE_MS: Final = 1_000
 CRASH_BACKOFF_MAX_MS: Final = 60_000
 # The horizon of every delay, expiry and retention: ten years.

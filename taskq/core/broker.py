@@ -11,6 +11,7 @@ from typing import Literal, assert_never
 from taskq import limits
 from taskq.core import reports
 from taskq.core.attempts import Attempts
+from taskq.core.callbacks import Callbacks
 from taskq.core.compaction import Compaction
 from taskq.core.controls import Controls
 from taskq.core.effects import (
@@ -96,6 +97,7 @@ class Broker:
         self.retention = Retention(self.ledger, self.timers, outcome_bytes)
         self.endings = Endings(self.ledger, self.queues, self.watchers, self.retention)
         self.intake = Intake(self.ledger)
+        self.callbacks = Callbacks(self.ledger)
         self.attempts = Attempts(
             self.ledger,
             self.queues,
@@ -103,6 +105,7 @@ class Broker:
             self.timers,
             self.endings,
             self.registry,
+            self.callbacks,
             self.out,
             rng,
         )
@@ -312,6 +315,7 @@ class Broker:
             "expired_total": self.endings.expired,
             "failed_attempts_total": self.attempts.failed,
             "crashed_attempts_total": self.attempts.crashed,
+            "callbacks_total": self.callbacks.made,
         }
 
     def status(self, request: int, now: Now) -> StatusReport:

@@ -4,6 +4,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from taskq.core.story import Story, story_bytes
 from taskq.protocol.messages import Ext, JobStateName, Terms
 
 SCHEDULED: Final = "scheduled"  # waits for a time: delay, calendar time or backoff
@@ -54,6 +55,7 @@ class Job(Struct, gc=False, kw_only=True):
     past: tuple[int, ...] = ()  # those before
     holder: bytes = b""  # the session that holds `lease`, or was given up while it did
     started_ms: int = 0  # wall
+    story: Story = ()  # of its attempts that did not succeed
 
     def move(self, state: JobStateName) -> None:
         """The only way a state changes."""
@@ -77,8 +79,9 @@ class Job(Struct, gc=False, kw_only=True):
     @property
     def live_bytes(self) -> int:
         """What its full record takes in the journal, about."""
-        if self.ext:
-            return len(self.payload) + ext_bytes(self.ext) + RECORD_OVERHEAD_BYTES
+        if self.ext or self.story:
+            rare = ext_bytes(self.ext) + story_bytes(self.story)
+            return len(self.payload) + rare + RECORD_OVERHEAD_BYTES
         return len(self.payload) + RECORD_OVERHEAD_BYTES
 
 

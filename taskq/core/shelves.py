@@ -45,7 +45,7 @@ class Shelves:
     its shelf is opened, or when there may be twice as many timers as are wanted."""
 
     def __init__(
-        self, put: Callable[[int, Kind, Key, int], None], is_wanted: Callable[[Timer], bool]
+        self, put: "Callable[[int, Kind, Key, int], None]", is_wanted: "Callable[[Timer], bool]"
     ) -> None:
         self._put = put  # where a timer belongs that comes off its shelf
         self._is_wanted = is_wanted

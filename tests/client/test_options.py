@@ -154,7 +154,7 @@ def test_retry_policies() -> None:
 def test_which_exceptions_are_tried_again() -> None:
     policy = RetryPolicy.exponential(on=[OSError, ValueError], give_up_on=[FileNotFoundError])
     errors = [OSError(), ValueError(), FileNotFoundError(), KeyError()]
-    assert [policy.is_for(error) for error in errors] == [True, True, False, False]
+    assert [policy.is_final(error) for error in errors] == [False, False, True, True]
 
 
 @pytest.mark.parametrize(

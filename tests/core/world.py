@@ -491,6 +491,7 @@ def canonical(state: State) -> dict[str, Any]:
                 job.past,
                 job.holder,
                 job.started_ms,
+                job.story,
                 job.seq,
             )
             for job in state.jobs.values()

@@ -176,7 +176,7 @@ def trim_before_the_copy_is_committed(patch: Patch) -> None:
 
 @mutant
 def ids_are_not_compared(patch: Patch) -> None:
-    def never(self: Intake, submit: Submit) -> bool:
+    def never(self: Intake, submit: Submit, horizon_ms: int) -> bool:
         return True
 
     def nothing(self: Intake, spec: JobSpec, terms: list[Terms], fresh: dict[bytes, JobSpec]) -> None:
@@ -190,8 +190,8 @@ def ids_are_not_compared(patch: Patch) -> None:
 def session_floor_is_ignored(patch: Patch) -> None:
     sift = Intake._sift
 
-    def forgetful(self: Intake, known: Session | None, submit: Submit) -> object:
-        return sift(self, None, submit)
+    def forgetful(self: Intake, known: Session | None, submit: Submit, horizon_ms: int) -> object:
+        return sift(self, None, submit, horizon_ms)
 
     patch.set(Intake, "_sift", forgetful)
 
@@ -257,7 +257,7 @@ def stale_nacks_count(patch: Patch) -> None:
             self._give_back(worker, failure.lease, now)
             job = self._jobs.get(failure.id)
             if job is not None and job.state is RUNNING:
-                self.end(job, failure, now)
+                self.end([(job, failure)], now, by=worker.name)
         worker.reported = nack.seq
         self._out.acked(worker.peer, nack.seq, [])
 
