@@ -59,6 +59,8 @@ PEER_BUFFER_BYTES_HARD: Final = 64 * 1024 * 1024
 PEER_UNREAD_MS: Final = 10_000
 # Commands read but not yet decided; beyond it the sockets are not read and TCP pushes back.
 INBOX_BYTES_MAX: Final = 32 * 1024 * 1024
+# And of one peer: some 100 ms of work. What it has beyond that waits at its own end.
+PEER_INBOX_BYTES_MAX: Final = 4 * 1024 * 1024
 # Reconnects: full jitter between zero and the step; the step doubles up to the maximum.
 RECONNECT_FIRST_MS: Final = 50
 RECONNECT_MAX_EARLY_MS: Final = 500  # in the first minute, so that a restarted broker gets its workers back

@@ -67,7 +67,7 @@ from taskq.protocol.messages import (
 )
 
 # Timers fired in one turn: a million that come due at once must not hold up the loop.
-TIMERS_PER_TURN = 5_000
+TIMERS_PER_TURN = 1_000
 
 Event = Connected | Received | Heard | Blocked | Unblocked | Lost
 

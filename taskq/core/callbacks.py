@@ -42,7 +42,9 @@ class Callbacks:
         return made
 
     def _make(self, callback: Callback, cause: Cause, job: Job, failure: Failure, now: Now) -> list[Job]:
-        id, state = callback_id(job.id, failure.lease, cause), self._ledger.state
+        # By its number too: a lease that was lost may be taken up again, and be lost again.
+        attempt = job.failures + job.crashes + 1
+        id, state = callback_id(job.id, failure.lease, attempt, cause), self._ledger.state
         if id in state.jobs or id in state.outcomes:
             return []
         terms = Terms(
@@ -57,9 +59,10 @@ class Callbacks:
         return self._ledger.make(r.Made(now.wall_ms, [terms], [spec]), terms.durability)
 
 
-def callback_id(job_id: bytes, lease: int, cause: Cause) -> bytes:
+def callback_id(job_id: bytes, lease: int, attempt: int, cause: Cause) -> bytes:
     """Of the time and in the hash slot of the job that it is for; the rest follows from the attempt."""
-    digest = blake2b(job_id + lease.to_bytes(8, "big") + cause.encode(), digest_size=8).digest()
+    words = job_id + lease.to_bytes(8, "big") + attempt.to_bytes(8, "big") + cause.encode()
+    digest = blake2b(words, digest_size=8).digest()
     return job_id[:8] + bytes([0x80 | digest[0] & 0x3F]) + digest[1:]
 
 

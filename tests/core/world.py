@@ -75,7 +75,7 @@ def id_of(name: str) -> bytes:
 
 
 def name_of(id: bytes) -> str:
-    return id.rstrip(b".").decode()
+    return id.rstrip(b".").decode(errors="backslashreplace")
 
 
 class Peer:
@@ -397,6 +397,10 @@ class World:
         kept = self.broker.state.outcomes.get(id_of(name))
         return "unknown" if kept is None else kept.state
 
+    def history(self, name: str) -> list[tuple[int, str]]:
+        """(attempt, ending) of each that a job tells of."""
+        return [(each.attempt, each.ending) for each in self.inspect(name).history]
+
     def job(self, name: str) -> Job:
         return self.broker.state.jobs[id_of(name)]
 
@@ -466,10 +470,11 @@ def job_terms(
     factor: float = 2.0,
     max_delay_ms: int = 300_000,
     jitter: bool = False,
+    on_timeout: bool = True,
     **fields: Any,
 ) -> Terms:
     """Terms, with the retry's spelled out; without jitter, so that times can be told."""
-    retry = RetryTerms(attempts, backoff_ms, factor, max_delay_ms, jitter, crashes)
+    retry = RetryTerms(attempts, backoff_ms, factor, max_delay_ms, jitter, crashes, on_timeout)
     return Terms(task, retry=retry, **fields)
 
 

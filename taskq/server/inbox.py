@@ -1,0 +1,58 @@
+"""What has arrived and is not decided yet: peers take turns, so that nobody waits behind another's flood."""
+
+from collections import deque
+
+from taskq import limits
+from taskq.core.broker import Event
+from taskq.server.peer import PeerProtocol
+
+
+class Inbox:
+    """What one peer said stays in order. Who says more than is decided is not read for a while."""
+
+    def __init__(self) -> None:
+        self._lines: dict[PeerProtocol, deque[tuple[list[Event], int]]] = {}  # in the order of their turns
+        self._waiting: dict[PeerProtocol, int] = {}  # bytes
+        self._bytes = 0
+        self._paused: dict[PeerProtocol, None] = {}
+
+    def __len__(self) -> int:
+        """Of how many peers there is something."""
+        return len(self._lines)
+
+    def post(self, events: list[Event], size: int, peer: PeerProtocol) -> None:
+        line = self._lines.get(peer)
+        if line is None:
+            line = self._lines[peer] = deque()
+        line.append((events, size))
+        self._bytes += size
+        waiting = self._waiting[peer] = self._waiting.get(peer, 0) + size
+        if waiting > limits.PEER_INBOX_BYTES_MAX or self._bytes > limits.INBOX_BYTES_MAX:
+            peer.pause_reading()
+            self._paused[peer] = None
+
+    def take(self, bytes_max: int) -> tuple[list[Event], int]:
+        """As much as one turn decides, one piece of each peer in turn; and its size."""
+        lines = self._lines
+        events: list[Event] = []
+        size = 0
+        while lines and size < bytes_max:
+            peer = next(iter(lines))
+            line = lines.pop(peer)
+            more, more_bytes = line.popleft()
+            events += more
+            size += more_bytes
+            if line:
+                lines[peer] = line  # behind the others
+                self._waiting[peer] -= more_bytes
+            else:
+                del self._waiting[peer]
+                if peer in self._paused:
+                    del self._paused[peer]
+                    peer.resume_reading()
+        self._bytes -= size
+        return events, size
+
+    def forget_pauses(self) -> None:
+        """Nobody is read any more."""
+        self._paused.clear()
