@@ -18,6 +18,8 @@ PAYLOAD_BYTES_MAX: Final = 1024 * 1024
 BATCH_MAX: Final = 2_000
 # What one frame may carry is split by the sender at this size, so that no frame nears its bound.
 BATCH_BYTES_TARGET: Final = 1024 * 1024
+# Attempts given in one turn of the loop: 4 ms. A worker with 100,000 slots would take up 130.
+DELIVERIES_PER_TURN: Final = 2_000
 # Names of tasks, queues, namespaces: they are shown to people and are keys of dicts.
 NAME_CHARS_MAX: Final = 200
 # Texts for people: reasons, refusals, progress.

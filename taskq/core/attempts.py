@@ -1,11 +1,13 @@
 """Attempts: leases given, kept, ended. `(job, lease)` is the fencing token of all that a worker says."""
 
 from collections.abc import Iterable
+from itertools import islice
 from random import Random
 
 from taskq import limits
 from taskq.core import records as r
 from taskq.core.callbacks import Callbacks
+from taskq.core.controls import Controls
 from taskq.core.effects import Now
 from taskq.core.endings import Endings
 from taskq.core.job import OVERDUE, READY, RUNNING, SCHEDULED, SUCCEEDED, Job
@@ -47,6 +49,7 @@ class Attempts:
         timers: Timers,
         endings: Endings,
         registry: Registry,
+        controls: Controls,
         callbacks: Callbacks,
         out: Outbox,
         rng: Random,
@@ -58,6 +61,7 @@ class Attempts:
         self._timers = timers
         self._endings = endings
         self._registry = registry
+        self._controls = controls
         self._callbacks = callbacks
         self._out = out
         self._rng = rng
@@ -90,11 +94,11 @@ class Attempts:
         self.ready(job)
 
     def deliver(self, now: Now) -> None:
-        """Give ready jobs to workers with room, one each in turn."""
+        """Give ready jobs to workers with room, one each in turn; the rest of many in the next turn."""
         granted: dict[bytes, tuple[Grant, Grant]] = {}  # durable, and in memory only
         lease = self._lease
         peer = after = -1
-        for slots, job, lane in self._roster.turns(now.boot_ms):
+        for slots, job, lane in islice(self._roster.turns(now.boot_ms), limits.DELIVERIES_PER_TURN):
             worker = slots.worker
             lease += 1
             worker.held[lease] = job
@@ -213,6 +217,9 @@ class Attempts:
                 self._endings.cancel([job], reason, now)
                 continue
             self._count(failure)
+            if failure.hold_key:
+                reason = failure.fault.message if failure.fault else ""
+                self._controls.hold_key(job, failure.hold_key, failure.hold_ms, reason, now)
             verdict = judge(job, failure, self._rng)
             report = told(
                 failure,

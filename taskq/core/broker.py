@@ -67,7 +67,7 @@ from taskq.protocol.messages import (
 )
 
 # Timers fired in one turn: a million that come due at once must not hold up the loop.
-TIMERS_PER_TURN = 1_000
+TIMERS_PER_TURN = 500
 
 Event = Connected | Received | Heard | Blocked | Unblocked | Lost
 
@@ -105,6 +105,7 @@ class Broker:
             self.timers,
             self.endings,
             self.registry,
+            self.controls,
             self.callbacks,
             self.out,
             rng,
@@ -194,6 +195,8 @@ class Broker:
 
     def next_deadline(self, now: Now) -> int | None:
         """The boot time at which `settle` is wanted though nothing has happened."""
+        if self.roster.awake:  # there was more to give than one turn gives
+            return now.boot_ms
         return self.timers.next_ms(now)
 
     # -- commands -----------------------------------------------------------------------------

@@ -40,18 +40,27 @@ class Inbox:
             peer = next(iter(lines))
             line = lines.pop(peer)
             more, more_bytes = line.popleft()
+            if more_bytes > bytes_max - size and len(more) > 1:
+                # What came in one read may be many messages: the rest another time.
+                part = max(len(more) * (bytes_max - size) // more_bytes, 1)
+                part_bytes = more_bytes * part // len(more)
+                line.appendleft((more[part:], more_bytes - part_bytes))
+                more, more_bytes = more[:part], part_bytes
             events += more
             size += more_bytes
             if line:
                 lines[peer] = line  # behind the others
                 self._waiting[peer] -= more_bytes
             else:
-                del self._waiting[peer]
-                if peer in self._paused:
-                    del self._paused[peer]
-                    peer.resume_reading()
+                self._is_heard_out(peer)
         self._bytes -= size
         return events, size
+
+    def _is_heard_out(self, peer: PeerProtocol) -> None:
+        del self._waiting[peer]
+        if peer in self._paused:
+            del self._paused[peer]
+            peer.resume_reading()
 
     def forget_pauses(self) -> None:
         """Nobody is read any more."""

@@ -92,6 +92,8 @@ class Books:
 
     def nobody_idles(self, host: BrokerHost) -> None:
         """No worker with room stands beside a job that it could run."""
+        if host.broker.roster.awake:
+            return  # there is more to give in the next turn
         waiting = {
             (job.terms.queue, job.terms.task): job.id
             for job in host.broker.state.jobs.values()

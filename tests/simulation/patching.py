@@ -44,5 +44,6 @@ def small_limits(patch: Patch) -> None:
     patch.set(limits, "PAST_LEASES_MAX", 3)
     patch.set(limits, "STORY_FIRST", 1)
     patch.set(limits, "STORY_LAST", 2)
+    patch.set(limits, "DELIVERIES_PER_TURN", 2)
     patch.set(shelves, "SLICE", 2)
     patch.set(shelves, "TIMERS_BEFORE_SWEEP", 10)
