@@ -1,26 +1,33 @@
 """What has arrived and is not decided yet: peers take turns, so that nobody waits behind another's flood."""
 
 from collections import deque
+from typing import Protocol
 
 from taskq import limits
 from taskq.core.broker import Event
-from taskq.server.peer import PeerProtocol
+
+
+class Source(Protocol):
+    """A peer's connection, as far as it can be held up."""
+
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
 
 
 class Inbox:
     """What one peer said stays in order. Who says more than is decided is not read for a while."""
 
     def __init__(self) -> None:
-        self._lines: dict[PeerProtocol, deque[tuple[list[Event], int]]] = {}  # in the order of their turns
-        self._waiting: dict[PeerProtocol, int] = {}  # bytes
+        self._lines: dict[Source, deque[tuple[list[Event], int]]] = {}  # in the order of their turns
+        self._waiting: dict[Source, int] = {}  # bytes
         self._bytes = 0
-        self._paused: dict[PeerProtocol, None] = {}
+        self._paused: dict[Source, None] = {}
 
     def __len__(self) -> int:
         """Of how many peers there is something."""
         return len(self._lines)
 
-    def post(self, events: list[Event], size: int, peer: PeerProtocol) -> None:
+    def post(self, events: list[Event], size: int, peer: Source) -> None:
         line = self._lines.get(peer)
         if line is None:
             line = self._lines[peer] = deque()
@@ -56,7 +63,7 @@ class Inbox:
         self._bytes -= size
         return events, size
 
-    def _is_heard_out(self, peer: PeerProtocol) -> None:
+    def _is_heard_out(self, peer: Source) -> None:
         del self._waiting[peer]
         if peer in self._paused:
             del self._paused[peer]
