@@ -58,7 +58,7 @@ class Endings:
                     crc32(job.payload),
                     success.result,
                     success.flags,
-                    job.story,
+                    job.before.story,
                 )
             )
             if job.state is READY:

@@ -10,7 +10,18 @@ from msgspec import Struct
 
 from taskq import limits
 from taskq.core import records as r
-from taskq.core.job import DEAD, READY, RECORD_OVERHEAD_BYTES, RUNNING, SCHEDULED, SUCCEEDED, Job, ext_bytes
+from taskq.core.job import (
+    DEAD,
+    NOTHING,
+    READY,
+    RECORD_OVERHEAD_BYTES,
+    RUNNING,
+    SCHEDULED,
+    SUCCEEDED,
+    Before,
+    Job,
+    ext_bytes,
+)
 from taskq.core.story import longer, story_bytes
 from taskq.protocol.messages import AttemptReport, JobSpec, JobStateName, Terms
 
@@ -141,7 +152,8 @@ class State:
                 continue
             job.move(RUNNING)
             if job.lease and job.lease != held.lease:
-                job.past = (*job.past, job.lease)[-limits.PAST_LEASES_MAX :]
+                leases = (*job.past, job.lease)[-limits.PAST_LEASES_MAX :]
+                job.before = Before(leases, job.story)
             job.lease = held.lease
             job.holder = holder
             job.started_ms = wall_ms
@@ -163,7 +175,7 @@ class State:
     def _tell(self, job: Job, report: AttemptReport) -> None:
         if job.seq:
             self.live_bytes -= job.live_bytes
-        job.story = longer(job.story, report)
+        job.before = Before(job.past, longer(job.story, report))
         if job.seq:
             self.live_bytes += job.live_bytes
 
@@ -231,10 +243,9 @@ class State:
                 failures=full.failures,
                 crashes=full.crashes,
                 lease=full.lease,
-                past=tuple(full.past),
+                before=Before(tuple(full.past), full.story) if full.past or full.story else NOTHING,
                 holder=full.holder,
                 started_ms=full.started_ms,
-                story=full.story,
             )
             self.jobs[full.id] = job
             self.live_bytes += job.live_bytes

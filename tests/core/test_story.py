@@ -4,6 +4,7 @@ import pytest
 
 from taskq import limits
 from taskq.core.effects import Now
+from taskq.core.job import NOTHING
 from taskq.core.story import longer, story_bytes, told
 from taskq.protocol.messages import AttemptReport, Ending, Failure, Fault
 from tests.core.world import World, canonical, id_of
@@ -43,7 +44,7 @@ def test_long_errors_are_cut() -> None:
 
 def test_a_job_that_never_failed_has_nothing_to_tell() -> None:
     world = World().submit("a").deliver(to="w")
-    assert world.job("a").story is ()  # noqa: F632  # that it is the shared one is the point
+    assert world.job("a").before is NOTHING
     assert world.ack(by="w").inspect("a").history == []
 
 
