@@ -59,7 +59,7 @@ class Intake:
         for seq, spec in enumerate(submit.jobs, submit.first):
             verdict = self._verdict(known, submit.terms, seq, spec, fresh)
             if verdict is None and submit.terms[spec.terms].at_ms > horizon_ms:
-                verdict = Verdict(seq, "invalid", "at is more than ten years ahead; at most that is allowed")
+                verdict = Verdict(seq, "invalid", "at is more than ten years ahead, which is the most")
             if verdict is None:
                 fresh[spec.id] = spec
             elif verdict.code != "accepted":

@@ -1,7 +1,7 @@
 """What the journal says, read batch by batch as it is committed, by somebody who does not use `fold`."""
 
 from taskq.core import records as r
-from taskq.protocol.messages import AttemptReport, JobSpec, Terms
+from taskq.protocol.messages import MEMORY, AttemptReport, JobReport, JobSpec, Terms
 from tests.simulation.agenda import Violation
 from tests.simulation.stories import Stories
 
@@ -91,6 +91,15 @@ class Audit:
     def has_ever_ended(self, job_id: bytes) -> bool:
         life = self.lives.get(job_id)
         return life is not None and (life.end is not None or life.before is not None)
+
+    def is_told(self, report: JobReport) -> None:
+        """What somebody is told of a job's attempts is in the journal; that may say more by now."""
+        life = self.lives.get(report.id)
+        if life is None or life.before is not None or life.terms.durability == MEMORY:
+            return
+        for told in report.history:
+            if told not in life.told:
+                raise Violation("I16", f"job {report.id.hex()} tells {told}; the journal has {life.told}")
 
     # -- one method a record ----------------------------------------------------------------------
 

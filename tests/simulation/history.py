@@ -38,7 +38,7 @@ from tests.simulation.books import Books
 from tests.simulation.custody import Custody
 from tests.simulation.host import BrokerHost
 from tests.simulation.producers import Producer
-from tests.simulation.stories import callback_id
+from tests.simulation.stories import possible_callbacks
 from tests.simulation.workers import Attempt, SimWorker
 
 # The broker reads its clock in whole milliseconds.
@@ -269,7 +269,7 @@ class History:
                     self._cancelled(host, receipt.id, receipt.code)
             case JobReport():
                 self._agenda.note(">", number, "JobReport", message.state, len(message.history))
-                self._reported(message)
+                self.audit.is_told(message)
             case _:
                 self._agenda.note(">", number, type(message).__name__)
 
@@ -295,7 +295,7 @@ class History:
         if id not in self.asked and id in self._possible:  # of a job in memory only
             self._call_back(id, terms, delivery.payload)
         if terms.durability == MEMORY and (terms.on_failure or terms.on_dead):
-            self._possible.update(_possible_callbacks(delivery))
+            self._possible.update(possible_callbacks(delivery))
         asked = self.asked.get(id)
         if asked is None or delivery.payload not in asked.payloads or terms != asked.terms:
             raise Violation("I2", f"{delivery} is not what anybody submitted")
@@ -329,15 +329,6 @@ class History:
             raise Violation("I7", f"job {id.hex()} was delivered before the time that its worker asked for")
         self.custody.give(hello, number, delivery, terms)
         self.books.on_delivered(hello, number, lease, self._executors[number][terms.task])
-
-    def _reported(self, report: JobReport) -> None:
-        """What somebody is told of a job's attempts is in the journal; that may say more by now."""
-        life = self.audit.lives.get(report.id)
-        if life is None or life.before is not None or life.terms.durability == MEMORY:
-            return
-        for told in report.history:
-            if told not in life.told:
-                raise Violation("I16", f"job {report.id.hex()} tells {told}; the journal has {life.told}")
 
     def _acked(self, host: BrokerHost, session: bytes, acked: Acked) -> None:
         for odd in acked.items:
@@ -412,13 +403,6 @@ class History:
             asked.receipts += 1
         elif id in host.broker.state.jobs and self.repeated[id] == 1:
             raise Violation("I1", f"cancelling {id.hex()} got {code}, and it is there")
-
-
-def _possible_callbacks(delivery: Delivery) -> dict[bytes, None]:
-    """A lease may be lost and taken up again, each time as another attempt."""
-    attempts = range(delivery.attempt, delivery.attempt + 10)
-    causes = ("failure", "death")
-    return {callback_id(delivery.id, delivery.lease, n, cause): None for n in attempts for cause in causes}
 
 
 def _leases(command: Ack | Nack) -> str:

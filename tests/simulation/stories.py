@@ -10,7 +10,7 @@ import msgpack
 
 from taskq import limits
 from taskq.core import records as r
-from taskq.protocol.messages import AttemptReport
+from taskq.protocol.messages import AttemptReport, Delivery
 from tests.simulation.agenda import Violation
 
 if TYPE_CHECKING:
@@ -90,6 +90,14 @@ class Stories:
 def _expired_after_an_attempt(life: "Life", item: r.SuccessItem | r.EndedItem) -> bool:
     is_expired = isinstance(item, r.EndedItem) and item.state == "expired"
     return is_expired and list(item.story) != life.story
+
+
+def possible_callbacks(delivery: Delivery) -> dict[bytes, None]:
+    """The ids of all that this attempt may cause: its lease may be lost and taken up again, each time as
+    another attempt."""
+    attempts = range(delivery.attempt, delivery.attempt + 10)
+    causes = ("failure", "death")
+    return {callback_id(delivery.id, delivery.lease, n, cause): None for n in attempts for cause in causes}
 
 
 def callback_id(job_id: bytes, lease: int, attempt: int, cause: str) -> bytes:
