@@ -21,6 +21,7 @@ PROGRAMS: Final = (
     "recovery",
     "faults",
     "crashes",
+    "storm",
     "connections",
     "mixed",
     "idle",

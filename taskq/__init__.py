@@ -38,6 +38,7 @@ from taskq.errors import (
     Snooze,
     SubmitErrors,
     TaskqError,
+    Throttle,
     TooLarge,
     Unauthorized,
     VersionMismatch,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from taskq.client.app import TaskQ
     from taskq.client.bounds import Concurrency, Rate
     from taskq.client.context import Context, current
-    from taskq.client.job import Job, JobInfo, Progress
+    from taskq.client.job import AttemptInfo, Job, JobInfo, Progress
     from taskq.client.retry import RetryPolicy
     from taskq.client.sync import SyncJob
     from taskq.client.task import Call, Task
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AttemptInfo",
     "Busy",
     "Call",
     "Concurrency",
@@ -88,6 +90,7 @@ __all__ = [
     "Task",
     "TaskQ",
     "TaskqError",
+    "Throttle",
     "TooLarge",
     "Unauthorized",
     "VersionMismatch",
@@ -103,6 +106,7 @@ _LAZY = {
     "Rate": "taskq.client.bounds",
     "Context": "taskq.client.context",
     "current": "taskq.client.context",
+    "AttemptInfo": "taskq.client.job",
     "Job": "taskq.client.job",
     "JobInfo": "taskq.client.job",
     "Progress": "taskq.client.job",

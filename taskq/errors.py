@@ -20,7 +20,8 @@
     |  |- JournalCorrupt         what it holds is not what was written
     |  |- JournalFull            no room; nothing was written
     |  `- JournalFailed          it cannot be written any more; the broker stops
-    |- Retry, Snooze, Discard    raised by a task, to say what should happen next
+    |- Retry, Snooze, Discard,   raised by a task, to say what should happen next
+    |  Throttle
     `- JobError(job_id)          the job's own outcome
        |- JobFailed              it raised; carries type, message and traceback as text
        |- JobTimedOut            it ran longer than allowed
@@ -35,6 +36,8 @@ SubmitErrors stands beside the tree: an ExceptionGroup of such errors.
 
 from collections.abc import Sequence
 from typing import Any
+
+from taskq.limits import NAME_CHARS_MAX
 
 
 class TaskqError(Exception):
@@ -184,6 +187,25 @@ class Discard(TaskqError):
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason or "the task discarded the job")
+        self.reason = reason
+
+
+class Throttle(TaskqError):
+    """Raise in a task: start no job of this key in this queue for so many seconds, and run me again then.
+
+    For "429 Too Many Requests" and its like. Does not count as an attempt.
+    """
+
+    def __init__(self, key: str, seconds: float, reason: str = "") -> None:
+        if not isinstance(key, str) or not 1 <= len(key) <= NAME_CHARS_MAX or not key.isprintable():
+            raise ValueError(
+                f"Throttle: {str(key)[:60]!r} is no key; 1 to {NAME_CHARS_MAX} printable characters are"
+            )
+        if seconds < 0:
+            raise ValueError(f"Throttle: {seconds} is in the past; 0 or more seconds are allowed")
+        super().__init__(reason or f"the task asked to hold {key!r} for {seconds:g} s")
+        self.key = key
+        self.seconds = seconds
         self.reason = reason
 
 

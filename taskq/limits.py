@@ -18,6 +18,8 @@ PAYLOAD_BYTES_MAX: Final = 1024 * 1024
 BATCH_MAX: Final = 2_000
 # What one frame may carry is split by the sender at this size, so that no frame nears its bound.
 BATCH_BYTES_TARGET: Final = 1024 * 1024
+# Attempts given in one turn of the loop: 4 ms. A worker with 100,000 slots would take up 130.
+DELIVERIES_PER_TURN: Final = 2_000
 # Names of tasks, queues, namespaces: they are shown to people and are keys of dicts.
 NAME_CHARS_MAX: Final = 200
 # Texts for people: reasons, refusals, progress.
@@ -59,6 +61,8 @@ PEER_BUFFER_BYTES_HARD: Final = 64 * 1024 * 1024
 PEER_UNREAD_MS: Final = 10_000
 # Commands read but not yet decided; beyond it the sockets are not read and TCP pushes back.
 INBOX_BYTES_MAX: Final = 32 * 1024 * 1024
+# And of one peer: some 100 ms of work. What it has beyond that waits at its own end.
+PEER_INBOX_BYTES_MAX: Final = 4 * 1024 * 1024
 # Reconnects: full jitter between zero and the step; the step doubles up to the maximum.
 RECONNECT_FIRST_MS: Final = 50
 RECONNECT_MAX_EARLY_MS: Final = 500  # in the first minute, so that a restarted broker gets its workers back
@@ -80,6 +84,12 @@ CRASHES_MAX: Final = 5
 # Earlier leases of a job under which a late success still counts: a job that snoozes every few
 # seconds for a year must not drag all of its past through every record.
 PAST_LEASES_MAX: Final = 16
+# What a job tells of its attempts that did not succeed: the first ones, which show what went wrong when
+# all was new, and the last. One that is tried a hundred times must not be larger than its payload.
+STORY_FIRST: Final = 3
+STORY_LAST: Final = 13
+# Characters of an error in a story; the last fault is kept whole beside it.
+STORY_ERROR_CHARS: Final = 200
 CRASH_BACKOFF_BASE_MS: Final = 1_000
 CRASH_BACKOFF_MAX_MS: Final = 60_000
 # The horizon of every delay, expiry and retention: ten years.

@@ -23,7 +23,7 @@ from taskq.errors import (
     ResultGone,
 )
 from taskq.limits import TEXT_CHARS_MAX
-from taskq.protocol.messages import JobReport, JobStateName, Outcome, Receipts
+from taskq.protocol.messages import AttemptReport, JobReport, JobStateName, Outcome, Receipts
 
 if TYPE_CHECKING:
     from taskq.client.app import TaskQ
@@ -174,6 +174,7 @@ class JobInfo:
     reason: str
     progress: "Progress | None"
     why: str  # why it is not running
+    history: tuple["AttemptInfo", ...] = ()  # attempts that did not succeed: the first ones and the last
 
     @staticmethod
     def _of(report: JobReport) -> "JobInfo":
@@ -197,6 +198,32 @@ class JobInfo:
             reason=report.reason,
             progress=None if progress is None else Progress(progress.done, progress.total, progress.text),
             why=report.why,
+            history=tuple(map(AttemptInfo._of, report.history)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptInfo:
+    """One attempt of a job that did not succeed. Many in a row that were put off are told as the last."""
+
+    attempt: int  # which one: 1 and the failures and crashes before it
+    ending: str  # failed, timed_out, crashed, snoozed, discarded or rejected
+    started_at: datetime | None
+    ended_at: datetime | None
+    worker: str
+    error: str  # `Type: message`, cut when it is long
+    status: int  # of a process that ended: its exit code, or minus the signal that killed it; else 0
+
+    @staticmethod
+    def _of(report: AttemptReport) -> "AttemptInfo":
+        return AttemptInfo(
+            attempt=report.attempt,
+            ending=report.ending,
+            started_at=_moment(report.started_ms),
+            ended_at=_moment(report.ended_ms),
+            worker=report.worker,
+            error=report.error,
+            status=report.status,
         )
 
 

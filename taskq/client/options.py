@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, TypedDict
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypedDict, runtime_checkable
 from uuid import UUID
 
 from taskq import limits
@@ -12,7 +13,10 @@ from taskq.client.bounds import Concurrency, Rate, concurrency_of, rate_of
 from taskq.client.retry import ONCE, RetryPolicy, policy_of
 from taskq.client.seconds import Seconds, millis_of
 from taskq.errors import ConfigError
-from taskq.protocol.messages import FSYNC, MEMORY, OS, Durability, Limit, Terms
+from taskq.protocol.messages import FSYNC, MEMORY, OS, Callback, Durability, Limit, Terms
+
+if TYPE_CHECKING:
+    from taskq.client.task import Task
 
 DurabilityName = Literal["fsync", "os", "memory"]
 ExecutorName = Literal["async", "thread"]
@@ -32,6 +36,8 @@ class SubmitOptions(TypedDict, total=False):
     expires: Seconds  # not run when it has waited longer
     timeout: Seconds  # how long one attempt may run
     retry: RetryPolicy | int
+    on_failure: "Task[..., Any] | str"  # submitted by the broker after each attempt that failed
+    on_dead: "Task[..., Any] | str"  # and when the job is dead: called with job_id, arguments, error
     keep_result: bool | Seconds  # how long the outcome is kept; False: only for those who wait already
     durability: DurabilityName
     id: str | UUID  # of the job; a repeated submit with it is the same job
@@ -48,6 +54,8 @@ class DeclareOptions(TypedDict, total=False):
     queue: str
     priority: int
     retry: RetryPolicy | int
+    on_failure: "Task[..., Any] | str"
+    on_dead: "Task[..., Any] | str"
     timeout: Seconds
     expires: Seconds
     keep_result: bool | Seconds
@@ -66,6 +74,17 @@ class WorkerOptions(TypedDict, total=False):
     strict: bool  # a later queue only when the earlier ones have nothing
     labels: Mapping[str, str]
     resources: Mapping[str, int]
+
+
+@runtime_checkable
+class Declared(Protocol):
+    """A declared task, as far as options know it."""
+
+    name: str
+    settings: "TaskOptions"
+
+
+_NOBODY: Final[Mapping[str, Declared]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +106,9 @@ class TaskOptions:
     resources: tuple[tuple[str, int], ...] = ()
     concurrency: Concurrency | None = None
     rate: Rate | None = None
+    # One that is given by its name may be declared later.
+    on_failure: Callback | str | None = None
+    on_dead: Callback | str | None = None
 
     def changed(self, options: Mapping[str, Any], allowed: Mapping[str, object]) -> "TaskOptions":
         """With these options instead. TypeError and ValueError name the option and what it may be."""
@@ -104,7 +126,8 @@ class TaskOptions:
             changes["delay_ms"] = 0
         return replace(self, **changes)
 
-    def terms(self, task: str) -> Terms:
+    def terms(self, task: str, declared: Mapping[str, Declared] = _NOBODY) -> Terms:
+        """As jobs of this task carry them. `declared`: the tasks that callbacks may be names of."""
         return Terms(
             task=task,
             queue=self.queue,
@@ -118,11 +141,20 @@ class TaskOptions:
             retry=self.retry.terms,
             labels=self.labels,
             resources=self.resources,
+            on_failure=self._callback(self.on_failure, declared),
+            on_dead=self._callback(self.on_dead, declared),
         )
 
     def declared(self, task: str) -> list[Limit]:
         """The limits that a worker with this task announces; they hold over all workers."""
         return [bound.limit(task) for bound in (self.concurrency, self.rate) if bound is not None]
+
+    def _callback(self, callback: Callback | str | None, declared: Mapping[str, Declared]) -> Callback | None:
+        if not isinstance(callback, str):
+            return callback
+        task = declared.get(callback)
+        # Of one that is declared elsewhere only the name is known: whoever serves our queue may have it.
+        return callback_to(task) if task is not None else Callback(callback, self.queue)
 
 
 def checked_name(what: str, name: object) -> str:
@@ -136,6 +168,18 @@ def checked_name(what: str, name: object) -> str:
     if "," in name:
         raise ConfigError(f"{what}: {name[:60]!r} has a comma, which separates names on the command line")
     return name
+
+
+def callback_to(task: Declared) -> Callback:
+    """What the broker has to know to submit this task itself."""
+    settings = task.settings
+    return Callback(
+        task=task.name,
+        queue=settings.queue,
+        priority=settings.priority,
+        timeout_ms=settings.timeout_ms,
+        retry=settings.retry.terms,
+    )
 
 
 def durability_of(name: object) -> Durability:
@@ -220,6 +264,14 @@ def _by_name(what: str, value: object, example: str) -> list[tuple[str, Any]]:
     return sorted((checked_name(f"{what}: the name", name), each) for name, each in value.items())
 
 
+def _callback(name: str, value: object) -> Callback | str:
+    if isinstance(value, str):
+        return checked_name(name, value)
+    if isinstance(value, Declared):
+        return callback_to(value)
+    raise TypeError(f"{name} is a task or the name of one, not {value!r}")
+
+
 def _keep_ms(value: bool | Seconds) -> int:
     if isinstance(value, bool):
         return limits.KEEP_RESULT_MS if value else 0
@@ -234,6 +286,8 @@ _CHECKS: Final[dict[str, Any]] = {
     "expires": lambda value: ("expires_ms", _positive_ms("expires", value)),
     "timeout": lambda value: ("timeout_ms", _positive_ms("timeout", value)),
     "retry": lambda value: ("retry", policy_of(value)),
+    "on_failure": lambda value: ("on_failure", _callback("on_failure", value)),
+    "on_dead": lambda value: ("on_dead", _callback("on_dead", value)),
     "keep_result": lambda value: ("keep_ms", _keep_ms(value)),
     "durability": lambda value: ("durability", durability_of(value)),
     "id": lambda value: ("id", id_of(value)),

@@ -88,7 +88,7 @@ class Task(Generic[P, R]):
     @cached_property
     def terms(self) -> Terms:
         """The options, as jobs carry them. One object for all jobs, so that they share it on the wire."""
-        return self.settings.terms(self.name)
+        return self.settings.terms(self.name, self.app.tasks)
 
     @cached_property
     def slot(self) -> int:

@@ -1,9 +1,13 @@
 """Attempts: leases given, kept, ended. `(job, lease)` is the fencing token of all that a worker says."""
 
+from collections.abc import Iterable
+from itertools import islice
 from random import Random
 
 from taskq import limits
 from taskq.core import records as r
+from taskq.core.callbacks import Callbacks
+from taskq.core.controls import Controls
 from taskq.core.effects import Now
 from taskq.core.endings import Endings
 from taskq.core.job import OVERDUE, READY, RUNNING, SCHEDULED, SUCCEEDED, Job
@@ -11,7 +15,8 @@ from taskq.core.ledger import Ledger
 from taskq.core.outbox import Outbox
 from taskq.core.queues import Queues
 from taskq.core.registry import Registry
-from taskq.core.retry import judge
+from taskq.core.retry import UNCOUNTED, judge
+from taskq.core.story import told
 from taskq.core.timers import Timers
 from taskq.core.workers import Roster, Worker
 from taskq.protocol.messages import (
@@ -44,6 +49,8 @@ class Attempts:
         timers: Timers,
         endings: Endings,
         registry: Registry,
+        controls: Controls,
+        callbacks: Callbacks,
         out: Outbox,
         rng: Random,
     ) -> None:
@@ -54,6 +61,8 @@ class Attempts:
         self._timers = timers
         self._endings = endings
         self._registry = registry
+        self._controls = controls
+        self._callbacks = callbacks
         self._out = out
         self._rng = rng
         self._first_lease = 0
@@ -85,11 +94,11 @@ class Attempts:
         self.ready(job)
 
     def deliver(self, now: Now) -> None:
-        """Give ready jobs to workers with room, one each in turn."""
+        """Give ready jobs to workers with room, one each in turn; the rest of many in the next turn."""
         granted: dict[bytes, tuple[Grant, Grant]] = {}  # durable, and in memory only
         lease = self._lease
         peer = after = -1
-        for slots, job, lane in self._roster.turns(now.boot_ms):
+        for slots, job, lane in islice(self._roster.turns(now.boot_ms), limits.DELIVERIES_PER_TURN):
             worker = slots.worker
             lease += 1
             worker.held[lease] = job
@@ -164,13 +173,16 @@ class Attempts:
         if self._is_known(worker, nack):
             return
         odd: list[Reported] = []
+        counted: dict[int, tuple[Job, Failure]] = {}
         for failure in nack.items:
-            self._give_back(worker, failure.lease, now)
+            lease = failure.lease
+            self._give_back(worker, lease, now)
             job = self._jobs.get(failure.id)
-            if job is not None and job.state is RUNNING and job.lease == failure.lease:
-                self.end(job, failure, now)
+            if job is not None and job.state is RUNNING and job.lease == lease and lease not in counted:
+                counted[lease] = (job, failure)
             else:
-                odd.append(Reported(failure.lease, "stale"))
+                odd.append(Reported(lease, "stale"))
+        self.end(counted.values(), now, by=worker.name)
         self._recorded(worker, nack, odd)
 
     def _is_known(self, worker: Worker, report: Ack | Nack) -> bool:
@@ -186,35 +198,71 @@ class Attempts:
         worker.reported = max(worker.reported, report.seq)
         self._out.acked(worker.peer, worker.reported, odd)
 
-    def end(self, job: Job, failure: Failure, now: Now, *, lost: bool = False) -> None:
-        """The running attempt of a job ended in failure: again later, or never. `lost`: says who
-        gave its worker up, not the worker; should that come back, the attempt may go on."""
-        if failure.ending == "cancelled":
-            self._endings.cancel(
-                [job], failure.fault.message if failure.fault else "stopped by its worker", now
+    def end(
+        self,
+        ended: Iterable[tuple[Job, Failure]],
+        now: Now,
+        *,
+        by: str,
+        lost: bool = False,
+        status: int = 0,
+    ) -> None:
+        """The running attempts of these jobs ended in failure: again later, or never. `by`: the name of
+        their worker. `lost`: says who gave it up, not the worker; should that come back, the attempts may
+        go on. `status`: how its process ended."""
+        again: list[tuple[Job, r.Release, int]] = []
+        for job, failure in ended:
+            if failure.ending == "cancelled":
+                reason = failure.fault.message if failure.fault else "stopped by its worker"
+                self._endings.cancel([job], reason, now)
+                continue
+            self._count(failure)
+            if failure.hold_key:
+                reason = failure.fault.message if failure.fault else ""
+                self._controls.hold_key(job, failure.hold_key, failure.hold_ms, reason, now)
+            verdict = judge(job, failure, self._rng)
+            report = told(
+                failure,
+                attempt=job.failures + job.crashes + 1,
+                started_ms=job.started_ms,
+                worker=by,
+                status=status,
+                now=now,
             )
-            return
+            if verdict.dead:
+                self._endings.die(job, failure, verdict, report, now)
+            elif job.turn == OVERDUE:
+                self._endings.expire_after(job, verdict, report, now)
+            else:
+                due_ms = now.wall_ms + verdict.wait_ms if verdict.wait_ms else 0
+                counts = (verdict.failures, verdict.crashes)
+                item = r.Release(job.id, job.lease, failure.ending, due_ms, *counts, lost, report)
+                again.append((job, item, verdict.wait_ms))
+            if job.terms.on_failure is not None or job.terms.on_dead is not None:
+                for made in self._callbacks.make(job, failure, is_dead=verdict.dead, now=now):
+                    self.ready(made)
+        self._release(again, now)
+
+    def _count(self, failure: Failure) -> None:
         if failure.ending == "crashed":
             self.crashed += 1
-        elif failure.ending not in ("returned", "snoozed"):
+        elif failure.ending not in UNCOUNTED:
             self.failed += 1
-        verdict = judge(job, failure, self._rng)
-        if verdict.dead:
-            self._endings.die(job, failure.ending, failure.fault, verdict.failures, verdict.crashes, now)
-            return
-        if job.turn == OVERDUE:
-            self._endings.expire([job], now)
-            return
-        due_ms = now.wall_ms + verdict.wait_ms if verdict.wait_ms else 0
-        counts = (verdict.failures, verdict.crashes)
-        item = r.Release(job.id, job.lease, failure.ending, due_ms, *counts, lost)
-        self._ledger.release(r.Released(now.wall_ms, [item]), job.terms.durability)
-        if due_ms:
-            self._timers.after(now.boot_ms + verdict.wait_ms, "due", job.id, due_ms)
-        elif failure.ending == "returned":
-            self._queues.put_back(job)
-        else:
-            self.ready(job)
+
+    def _release(self, again: list[tuple[Job, r.Release, int]], now: Now) -> None:
+        """These wait again. One record for all that fail together: a storm of failures costs half."""
+        parts: dict[int, list[r.Release]] = {}
+        for job, item, _ in again:
+            parts.setdefault(job.terms.durability, []).append(item)
+        for durability, items in parts.items():
+            self._ledger.release(r.Released(now.wall_ms, items), durability)
+        for job, item, wait_ms in again:
+            if wait_ms:
+                self._timers.after(now.boot_ms + wait_ms, "due", job.id, item.due_ms)
+            elif item.ending == "returned":
+                self._queues.put_back(job)
+            else:
+                self.ready(job)
 
     def extend(self, worker: Worker, items: list[Extension], now: Now) -> None:
         """More time for attempts that are still this worker's."""
@@ -238,7 +286,8 @@ class Attempts:
         self.revoke(job, "it ran longer than its timeout")
         seconds = job.terms.timeout_ms / 1000
         fault = Fault("TimeoutError", f"the attempt ran longer than its timeout of {seconds:g} s")
-        self.end(job, Failure(job.id, lease, "timed_out", fault), now)
+        failure = Failure(job.id, lease, "timed_out", fault)
+        self.end([(job, failure)], now, by=worker.name if worker is not None else "")
 
     def revoke(self, job: Job, reason: str) -> None:
         """Tell the worker of a running job to stop. Its slot is free when it says that it has."""
@@ -246,14 +295,18 @@ class Attempts:
         if worker is not None and worker.peer:
             self._out.stop(worker.peer, Stop(job.id, job.lease, reason))
 
-    def bury(self, worker: Worker, text: str, now: Now) -> None:
+    def bury(self, worker: Worker, text: str, now: Now, *, status: int = 0) -> None:
         """A worker is dead: what it held is given to others at once."""
         self._roster.remove(worker)
-        for lease, job in worker.held.items():
+        for lease in worker.held:
             self._registry.leave(lease, now.boot_ms)
-            if job.state is RUNNING and job.lease == lease:
-                failure = Failure(job.id, lease, "crashed", Fault("WorkerDied", text))
-                self.end(job, failure, now, lost=True)
+        fault = Fault("WorkerDied", text)
+        died = [
+            (job, Failure(job.id, lease, "crashed", fault))
+            for lease, job in worker.held.items()
+            if job.state is RUNNING and job.lease == lease
+        ]
+        self.end(died, now, by=worker.name, lost=True, status=status)
         worker.held = {}
 
     # -- workers that come back ---------------------------------------------------------------
@@ -268,10 +321,12 @@ class Attempts:
         self._out.say(worker.peer, Resumed(gone))
         if not last:
             return
+        returned = []
         for lease, job in worker.unreported.items():
             self._give_back(worker, lease, now)
             if job.state is RUNNING and job.lease == lease:
-                self.end(job, Failure(job.id, lease, "returned"), now)
+                returned.append((job, Failure(job.id, lease, "returned")))
+        self.end(returned, now, by=worker.name)
         worker.unreported = {}
         worker.resumed = True
         worker.refresh()

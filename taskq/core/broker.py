@@ -11,6 +11,7 @@ from typing import Literal, assert_never
 from taskq import limits
 from taskq.core import reports
 from taskq.core.attempts import Attempts
+from taskq.core.callbacks import Callbacks
 from taskq.core.compaction import Compaction
 from taskq.core.controls import Controls
 from taskq.core.effects import (
@@ -67,7 +68,7 @@ from taskq.protocol.messages import (
 )
 
 # Timers fired in one turn: a million that come due at once must not hold up the loop.
-TIMERS_PER_TURN = 5_000
+TIMERS_PER_TURN = 500
 
 Event = Connected | Received | Heard | Blocked | Unblocked | Lost
 
@@ -87,7 +88,7 @@ class Broker:
         self.state = State()
         self.ledger = Ledger(self.state)
         self.out = Outbox()
-        self.timers = Timers()
+        self.timers = Timers(self._is_wanted)
         self.peers = Peers(self.timers)
         self.registry = Registry(self.timers, self.state.settings)
         self.queues = Queues(self.registry)
@@ -97,6 +98,7 @@ class Broker:
         self.retention = Retention(self.ledger, self.timers, outcome_bytes)
         self.endings = Endings(self.ledger, self.queues, self.watchers, self.retention)
         self.intake = Intake(self.ledger)
+        self.callbacks = Callbacks(self.ledger)
         self.attempts = Attempts(
             self.ledger,
             self.queues,
@@ -104,6 +106,8 @@ class Broker:
             self.timers,
             self.endings,
             self.registry,
+            self.controls,
+            self.callbacks,
             self.out,
             rng,
         )
@@ -128,6 +132,7 @@ class Broker:
         """Start serving, with what was recovered."""
         self.epoch = epoch
         self.started_boot_ms = now.boot_ms
+        self.timers.look(now)
         self.attempts.begin_epoch(epoch)
         self.retention.begin(now)
         self.attempts.begin_turn(now)
@@ -180,7 +185,6 @@ class Broker:
         """End a turn: fire what is due, deliver what is ready, say what was decided."""
         for timer in self.timers.due(now, TIMERS_PER_TURN):
             self._fire(timer, now)
-        self.timers.sweep(self._is_wanted)
         self.attempts.deliver(now)
         self.recall.look()
         self.retention.trim(now)
@@ -194,6 +198,8 @@ class Broker:
 
     def next_deadline(self, now: Now) -> int | None:
         """The boot time at which `settle` is wanted though nothing has happened."""
+        if self.roster.awake:  # there was more to give than one turn gives
+            return now.boot_ms
         return self.timers.next_ms(now)
 
     # -- commands -----------------------------------------------------------------------------
@@ -317,6 +323,7 @@ class Broker:
             "expired_total": self.endings.expired,
             "failed_attempts_total": self.attempts.failed,
             "crashed_attempts_total": self.attempts.crashed,
+            "callbacks_total": self.callbacks.made,
         }
 
     def status(self, request: int, now: Now) -> StatusReport:

@@ -117,6 +117,7 @@ def _restated(jobs: list[Job]) -> r.Restated:
             past=list(job.past),
             holder=job.holder,
             started_ms=job.started_ms,
+            story=job.story,
         )
         for job in jobs
     ]

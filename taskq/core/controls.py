@@ -70,10 +70,15 @@ class Controls:
         self._set(news, now)
         return Steered(steer.request, len(news))
 
-    def hold_key(self, job: Job, for_ms: int, reason: str, now: Now) -> None:
-        """A task asks that the other jobs of a key wait: `raise Throttle(key, seconds)`."""
-        item = Steering("queue", job.terms.queue, "pause", key=job.key, for_ms=for_ms)
-        self._set([_setting(item, reason, f"job {job.id.hex()}", now)], now)
+    def hold_key(self, job: Job, key: str, for_ms: int, reason: str, now: Now) -> None:
+        """A task asks that the jobs of a key in its queue wait: `raise Throttle(key, seconds)`. It never
+        shortens what was decided before, nor adds one setting too many: then only its own job waits."""
+        item = Steering("queue", job.terms.queue, "pause", key=key, for_ms=for_ms)
+        setting = _setting(item, reason, f"job {job.id.hex()}", now)
+        there = self._settings.get(r.key_of(setting))
+        is_held = there is not None and (not there.until_ms or there.until_ms >= setting.until_ms)
+        if for_ms and not is_held and (there is not None or len(self._settings) < limits.SETTINGS_MAX):
+            self._set([setting], now)
 
     def declare(self, announce: Announce, now: Now) -> None:
         """The limits that a worker's code has for its tasks; the latest word holds."""

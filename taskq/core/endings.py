@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable
 from zlib import crc32
 
+from msgspec import structs
+
 from taskq.core import records as r
 from taskq.core.effects import Now
 from taskq.core.job import CANCELLED, DEAD, EXPIRED, READY, Job
@@ -10,9 +12,11 @@ from taskq.core.ledger import Ledger
 from taskq.core.queues import Queues
 from taskq.core.records import TermsIndex
 from taskq.core.retention import Retention
+from taskq.core.retry import Verdict
 from taskq.core.state import Kept
+from taskq.core.story import longer
 from taskq.core.watchers import Watchers, outcome_of
-from taskq.protocol.messages import MEMORY, Ending, Fault, JobStateName, Outcome, Success
+from taskq.protocol.messages import MEMORY, AttemptReport, Failure, JobStateName, Outcome, Success
 
 
 class Endings:
@@ -54,6 +58,7 @@ class Endings:
                     crc32(job.payload),
                     success.result,
                     success.flags,
+                    job.before.story,
                 )
             )
             if job.state is READY:
@@ -76,9 +81,20 @@ class Endings:
     def expire(self, jobs: Iterable[Job], now: Now) -> None:
         self.expired += self._end(jobs, lambda job: self._item(job, EXPIRED, now))
 
-    def die(
-        self, job: Job, ending: Ending, fault: Fault | None, failures: int, crashes: int, now: Now
-    ) -> None:
+    def expire_after(self, job: Job, verdict: Verdict, last: AttemptReport | None, now: Now) -> None:
+        """An attempt failed, and it is too late for another."""
+
+        def item(job: Job) -> r.EndedItem:
+            return structs.replace(
+                self._item(job, EXPIRED, now),
+                failures=verdict.failures,
+                crashes=verdict.crashes,
+                story=longer(job.story, last),
+            )
+
+        self.expired += self._end([job], item)
+
+    def die(self, job: Job, failure: Failure, verdict: Verdict, last: AttemptReport | None, now: Now) -> None:
         """Out of attempts: kept for people, with what it would need to be run again."""
 
         def item(job: Job) -> r.EndedItem:
@@ -87,17 +103,18 @@ class Endings:
                 lease=job.lease,
                 terms=0,
                 state=DEAD,
-                ending=ending,
-                failures=failures,
-                crashes=crashes,
+                ending=failure.ending,
+                failures=verdict.failures,
+                crashes=verdict.crashes,
                 submitted_ms=job.submitted_ms,
                 started_ms=job.started_ms,
                 finished_ms=now.wall_ms,
                 digest=crc32(job.payload),
-                fault=fault,
+                fault=failure.fault,
                 payload=job.payload,
                 flags=job.flags,
                 ext=job.ext,
+                story=longer(job.story, last),
             )
 
         self.died += self._end([job], item)
@@ -118,6 +135,7 @@ class Endings:
             finished_ms=now.wall_ms,
             digest=crc32(job.payload),
             reason=reason,
+            story=job.story,
         )
 
     def _end(self, jobs: Iterable[Job], make: Callable[[Job], r.EndedItem]) -> int:

@@ -26,17 +26,20 @@ class Intake:
         specs = submit.jobs
         known = self._state.sessions.get(session)
         is_repeated = known is not None and submit.first < known.floor
-        if is_repeated or self.closed_because or not self._are_plain(submit):
-            fresh, verdicts = self._sift(known, submit)
+        horizon_ms = now.wall_ms + limits.HORIZON_MS
+        if is_repeated or self.closed_because or not self._are_plain(submit, horizon_ms):
+            fresh, verdicts = self._sift(known, submit, horizon_ms)
         else:
             fresh, verdicts = specs, []
         made = self._write(session, submit, fresh, verdicts, now)
         return made, Confirm(submit.first, len(specs), verdicts)
 
-    def _are_plain(self, submit: Submit) -> bool:
+    def _are_plain(self, submit: Submit, horizon_ms: int) -> bool:
         """Are all of these new jobs that nothing speaks against? Nearly always: so it is quick."""
         jobs, outcomes = self._state.jobs, self._state.outcomes
         terms_count = len(submit.terms)
+        if any(terms.at_ms > horizon_ms for terms in submit.terms):
+            return False
         for spec in submit.jobs:
             job_id = spec.id
             if job_id in jobs or job_id in outcomes or spec.ext or spec.terms >= terms_count:
@@ -47,12 +50,16 @@ class Intake:
 
     # -- one by one ---------------------------------------------------------------------------
 
-    def _sift(self, known: Session | None, submit: Submit) -> tuple[list[JobSpec], list[Verdict]]:
+    def _sift(
+        self, known: Session | None, submit: Submit, horizon_ms: int
+    ) -> tuple[list[JobSpec], list[Verdict]]:
         """Item by item: repeated, wrong or plain."""
         fresh: dict[bytes, JobSpec] = {}
         verdicts = []
         for seq, spec in enumerate(submit.jobs, submit.first):
             verdict = self._verdict(known, submit.terms, seq, spec, fresh)
+            if verdict is None and submit.terms[spec.terms].at_ms > horizon_ms:
+                verdict = Verdict(seq, "invalid", "at is more than ten years ahead, which is the most")
             if verdict is None:
                 fresh[spec.id] = spec
             elif verdict.code != "accepted":

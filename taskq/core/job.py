@@ -4,6 +4,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from taskq.core.story import Story, story_bytes
 from taskq.protocol.messages import Ext, JobStateName, Terms
 
 SCHEDULED: Final = "scheduled"  # waits for a time: delay, calendar time or backoff
@@ -32,6 +33,16 @@ BECOMES: Final[dict[str, frozenset[str]]] = {
 OVERDUE: Final = -(2**62)
 
 
+class Before(Struct, gc=False, frozen=True):
+    """What there was before a job's latest attempt. Most have none: they share one of these."""
+
+    leases: tuple[int, ...] = ()
+    story: Story = ()  # of its attempts that did not succeed
+
+
+NOTHING: Final = Before()
+
+
 class Job(Struct, gc=False, kw_only=True):
     """One job without an outcome. A million of these wait in memory: every field costs 8 MB.
 
@@ -51,7 +62,7 @@ class Job(Struct, gc=False, kw_only=True):
     failures: int = 0
     crashes: int = 0
     lease: int = 0  # its latest
-    past: tuple[int, ...] = ()  # those before
+    before: Before = NOTHING
     holder: bytes = b""  # the session that holds `lease`, or was given up while it did
     started_ms: int = 0  # wall
 
@@ -67,7 +78,17 @@ class Job(Struct, gc=False, kw_only=True):
 
     def had(self, lease: int) -> bool:
         """Was this ever a lease of this job?"""
-        return lease == self.lease or lease in self.past
+        return lease == self.lease or lease in self.before.leases
+
+    @property
+    def past(self) -> tuple[int, ...]:
+        """Its leases before the latest."""
+        return self.before.leases
+
+    @property
+    def story(self) -> Story:
+        """Of its attempts that did not succeed."""
+        return self.before.story
 
     @property
     def expires_at_ms(self) -> int:
@@ -77,8 +98,9 @@ class Job(Struct, gc=False, kw_only=True):
     @property
     def live_bytes(self) -> int:
         """What its full record takes in the journal, about."""
-        if self.ext:
-            return len(self.payload) + ext_bytes(self.ext) + RECORD_OVERHEAD_BYTES
+        if self.ext or self.before is not NOTHING:
+            rare = ext_bytes(self.ext) + story_bytes(self.before.story)
+            return len(self.payload) + rare + RECORD_OVERHEAD_BYTES
         return len(self.payload) + RECORD_OVERHEAD_BYTES
 
 

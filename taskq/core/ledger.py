@@ -51,6 +51,12 @@ class Ledger:
             self.open.sessions.append(record.session)
         return self.state.submitted(record, seq)
 
+    def make(self, record: r.Made, durability: int) -> list[Job]:
+        seq = self._add(record, durability)
+        if seq:
+            self.open.jobs.extend([spec.id for spec in record.jobs])
+        return self.state.made(record, seq)
+
     def deliver(self, record: r.Delivered, durability: int, jobs: list[Job]) -> None:
         # Losing the newest deliveries in a power cut only means that those jobs may run again.
         self._add(record, durability if durability == MEMORY else OS)
@@ -146,6 +152,8 @@ def _list_contents(entry: BatchEntry, record: r.AnyRecord) -> None:
         case r.Submitted():
             entry.jobs.extend([spec.id for spec in record.jobs])
             entry.sessions.append(record.session)
+        case r.Made():
+            entry.jobs.extend([spec.id for spec in record.jobs])
         case r.Restated():
             entry.jobs.extend([job.id for job in record.jobs])
         case r.Succeeded() | r.Ended():

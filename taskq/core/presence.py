@@ -141,7 +141,8 @@ class Presence:
         self._peers.unvouch(child.session)
         worker = self._roster.workers.get(child.session)
         if worker is not None:
-            self._attempts.bury(worker, child.text or f"exit status {child.status}", now)
+            text = child.text or f"exit status {child.status}"
+            self._attempts.bury(worker, text, now, status=child.status)
 
     def word_is_due(self, session: bytes, lost_ms: int, now: Now) -> None:
         """A supervisor had a second to say what became of its process."""

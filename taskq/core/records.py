@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from taskq.errors import JournalCorrupt
 from taskq.protocol.messages import (
+    AttemptReport,
     Ending,
     Ext,
     Fault,
@@ -54,7 +55,8 @@ class Delivered(Record, frozen=True, tag=2):
 class Release(Record, frozen=True):
     """An attempt that ended without an outcome for its job: when it is due again, and its counts.
 
-    `lost`: its worker was given up and has not said itself that the attempt has ended.
+    `lost`: its worker was given up and has not said itself that the attempt has ended. `told` is what
+    the job's story says of it from now on.
     """
 
     id: bytes
@@ -64,6 +66,7 @@ class Release(Record, frozen=True):
     failures: int
     crashes: int
     lost: bool = False
+    told: AttemptReport | None = None
 
 
 class Released(Record, frozen=True, tag=3):
@@ -87,6 +90,7 @@ class SuccessItem(Record, frozen=True):
     digest: int
     result: bytes
     flags: int
+    story: tuple[AttemptReport, ...] = ()
 
 
 class Succeeded(Record, frozen=True, tag=4):
@@ -115,6 +119,7 @@ class EndedItem(Record, frozen=True):
     payload: bytes = b""
     flags: int = 0
     ext: Ext | None = None
+    story: tuple[AttemptReport, ...] = ()
 
 
 class Ended(Record, frozen=True, tag=5):
@@ -148,6 +153,7 @@ class FullJob(Record, frozen=True):
     past: list[int]
     holder: bytes
     started_ms: int
+    story: tuple[AttemptReport, ...] = ()
 
 
 class Restated(Record, frozen=True, tag=7):
@@ -165,6 +171,14 @@ class SessionRestated(Record, frozen=True, tag=8):
     settled: int
     wall_ms: int
     refused: list[int]
+
+
+class Made(Record, frozen=True, tag=9):
+    """Jobs that the broker submitted itself, in nobody's session: callbacks."""
+
+    wall_ms: int
+    terms: list[Terms]
+    jobs: list[JobSpec]
 
 
 class Setting(Record, frozen=True, tag=20):
@@ -197,7 +211,16 @@ def key_of(setting: Setting | Steering) -> SettingKey:
 
 
 AnyRecord = (
-    Submitted | Delivered | Released | Succeeded | Ended | Forgotten | Restated | SessionRestated | Setting
+    Submitted
+    | Made
+    | Delivered
+    | Released
+    | Succeeded
+    | Ended
+    | Forgotten
+    | Restated
+    | SessionRestated
+    | Setting
 )
 
 _encoder: Final = msgspec.msgpack.Encoder()

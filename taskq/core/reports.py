@@ -30,6 +30,7 @@ def job_report(request: int, job: Job, roster: Roster, progress: ProgressItem | 
         worker=worker.name if worker is not None and running else "",
         progress=progress,
         why=why,
+        history=list(job.story),
     )
 
 
@@ -51,6 +52,7 @@ def outcome_report(request: int, kept: Kept) -> JobReport:
         crashes=item.crashes,
         fault=None if isinstance(item, SuccessItem) else item.fault,
         reason="" if isinstance(item, SuccessItem) else item.reason,
+        history=list(item.story),
     )
 
 

@@ -26,14 +26,16 @@ def judge(job: Job, failure: Failure, rng: Random) -> Verdict:
     """What becomes of a job whose attempt ended in `failure`."""
     failures, crashes = job.failures, job.crashes
     retry = job.terms.retry
-    asked_ms = max(failure.after_ms, 0)
+    asked_ms = max(failure.after_ms, failure.hold_ms, 0)
     if failure.ending in UNCOUNTED:
         return Verdict(False, asked_ms, failures, crashes)
     if failure.ending == "crashed":
         crashes += 1
         return Verdict(crashes > retry.max_crashes, crash_backoff_ms(crashes, rng), failures, crashes)
     failures += 1
-    if failure.final or failure.ending in FINAL or failures >= retry.max_attempts:
+    is_final = failure.final or failure.ending in FINAL
+    is_too_slow = failure.ending == "timed_out" and not retry.on_timeout
+    if is_final or is_too_slow or failures >= retry.max_attempts:
         return Verdict(True, 0, failures, crashes)
     wait_ms = failure.after_ms if failure.after_ms >= 0 else backoff_ms(retry, failures, rng)
     return Verdict(False, wait_ms, failures, crashes)

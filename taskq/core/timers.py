@@ -1,68 +1,110 @@
-"""All that waits for a time: one heap per clock, nothing is polled.
+"""All that waits for a time, on either clock; nothing is polled. The near ones are in a heap, the others
+on shelves.
 
-Timers are not cancelled. Who is woken looks at what it finds: a timer whose reason has gone does
-nothing. When there are twice as many as were wanted at the last look, the others are taken out.
+Timers are not cancelled. Who is woken looks at what it finds: a timer whose reason has gone does nothing.
 """
 
 from collections.abc import Callable
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Literal
 
 from taskq.core.effects import Now
+from taskq.core.shelves import LEAD_MS, SHIFTS, Shelves
 
 Kind = Literal[
     "due", "expires", "timeout", "silent", "word", "resume", "unread", "retention", "gate", "pause"
 ]
+Key = bytes | int
 WALL_LOOK_MS = 1_000
-# An hour's timeout at 10,000 jobs a second would be 36 million timers of jobs that have ended.
-TIMERS_BEFORE_SWEEP = 20_000
 # kind, key, and what makes a timer of the same key a different one (a lease)
-Timer = tuple[Kind, bytes | int, int]
-# When, and the timer: one tuple each, for there may be millions. Those of one time go by their keys:
-# the ids of jobs are in the order of their making, and keys of one kind are of one type.
-Entry = tuple[int, Kind, bytes | int, int]
+Timer = tuple[Kind, Key, int]
+# When, and the timer. Those of one time go by their keys: the ids of jobs are in the order of their
+# making, and keys of one kind are of one type.
+Entry = tuple[int, Kind, Key, int]
+
+
+def _always(timer: Timer) -> bool:
+    return True
 
 
 class Timers:
-    """Two heaps: `boot` for waits, `wall` for calendar times."""
+    """`after` is for waits, on the boot clock; `at` for calendar times, on the wall clock.
 
-    def __init__(self) -> None:
-        self._boot: list[Entry] = []
-        self._wall: list[Entry] = []
-        self._sweep_at = TIMERS_BEFORE_SWEEP
+    `is_wanted` says whether a timer could still do something; asked of those that are far away.
+    """
+
+    def __init__(self, is_wanted: Callable[[Timer], bool] = _always) -> None:
+        self.boot = Line(is_wanted)
+        self.wall = Line(is_wanted)
+
+    def after(self, boot_ms: int, kind: Kind, key: Key, mark: int = 0) -> None:
+        self.boot.put(boot_ms, kind, key, mark)
+
+    def at(self, wall_ms: int, kind: Kind, key: Key, mark: int = 0) -> None:
+        self.wall.put(wall_ms, kind, key, mark)
 
     def __len__(self) -> int:
-        return len(self._boot) + len(self._wall)
+        return len(self.boot) + len(self.wall)
 
-    def after(self, boot_ms: int, kind: Kind, key: bytes | int, mark: int = 0) -> None:
-        heappush(self._boot, (boot_ms, kind, key, mark))
-
-    def at(self, wall_ms: int, kind: Kind, key: bytes | int, mark: int = 0) -> None:
-        heappush(self._wall, (wall_ms, kind, key, mark))
+    def look(self, now: Now) -> None:
+        """What is near is told from these times."""
+        self.boot.look(now.boot_ms)
+        self.wall.look(now.wall_ms)
 
     def due(self, now: Now, limit: int) -> list[Timer]:
-        """At most `limit` timers whose time has come, taken out, the oldest first."""
+        """At most `limit` timers whose time has come, taken out, the oldest of each clock first."""
+        self.look(now)
         timers: list[Timer] = []
-        for heap, clock_ms in ((self._boot, now.boot_ms), (self._wall, now.wall_ms)):
-            while heap and heap[0][0] <= clock_ms and len(timers) < limit:
-                timers.append(heappop(heap)[1:])
+        self.boot.take(now.boot_ms, limit, timers)
+        self.wall.take(now.wall_ms, limit, timers)
         return timers
-
-    def sweep(self, is_wanted: Callable[[Timer], bool]) -> None:
-        """Take out what nobody waits for any more, if it may be half of all: O(1) a timer set."""
-        if len(self) < self._sweep_at:
-            return
-        for heap in (self._boot, self._wall):
-            heap[:] = [entry for entry in heap if is_wanted(entry[1:])]
-            heapify(heap)
-        self._sweep_at = max(2 * len(self), TIMERS_BEFORE_SWEEP)
 
     def next_ms(self, now: Now) -> int | None:
         """The boot time of the next timer, if both clocks went on as they do now."""
         times = []
-        if self._boot:
-            times.append(self._boot[0][0])
-        if self._wall:
+        boot_ms, wall_ms = self.boot.next_ms(now.boot_ms), self.wall.next_ms(now.wall_ms)
+        if boot_ms is not None:
+            times.append(boot_ms)
+        if wall_ms is not None:
             # People may set the wall clock while we sleep: look at it at least this often.
-            times.append(now.boot_ms + min(self._wall[0][0] - now.wall_ms, WALL_LOOK_MS))
+            times.append(now.boot_ms + min(wall_ms - now.wall_ms, WALL_LOOK_MS))
         return min(times, default=None)
+
+
+class Line:
+    """The timers of one clock."""
+
+    def __init__(self, is_wanted: Callable[[Timer], bool]) -> None:
+        self.near: list[Entry] = []
+        self.far = Shelves(self.put, is_wanted)
+        self._near_ms = 0  # a span that begins by then is near
+        self._far_from_ms = 0  # where the first span begins that is not
+
+    def __len__(self) -> int:
+        return len(self.near) + len(self.far)
+
+    def look(self, now_ms: int) -> None:
+        shift = SHIFTS[0]
+        self._near_ms = now_ms + LEAD_MS
+        self._far_from_ms = (self._near_ms >> shift) + 1 << shift
+
+    def put(self, at_ms: int, kind: Kind, key: Key, mark: int) -> None:
+        if at_ms < self._far_from_ms:
+            heappush(self.near, (at_ms, kind, key, mark))
+        else:
+            self.far.put(at_ms, kind, key, mark, self._near_ms)
+
+    def take(self, now_ms: int, limit: int, timers: list[Timer]) -> None:
+        """Add those whose time has come, as long as there are fewer than `limit`."""
+        self.far.step(now_ms)
+        near = self.near
+        while near and near[0][0] <= now_ms and len(timers) < limit:
+            timers.append(heappop(near)[1:])
+
+    def next_ms(self, now_ms: int) -> int | None:
+        if self.far.is_busy:
+            return now_ms
+        opens_ms = self.far.next_ms()
+        if not self.near:
+            return opens_ms
+        return self.near[0][0] if opens_ms is None else min(self.near[0][0], opens_ms)

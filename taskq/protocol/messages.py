@@ -71,6 +71,17 @@ class RetryTerms(Part, frozen=True):
     max_delay_ms: Millis = 300_000
     jitter: bool = True
     max_crashes: Annotated[int, Meta(ge=0, le=limits.ATTEMPTS_MAX)] = limits.CRASHES_MAX
+    on_timeout: bool = True
+
+
+class Callback(Part, frozen=True):
+    """A task that the broker submits when an attempt failed, or when the job is dead."""
+
+    task: Name
+    queue: Name = "default"
+    priority: Annotated[int, Meta(ge=-limits.PRIORITY_MAX, le=limits.PRIORITY_MAX)] = 0
+    timeout_ms: Millis = 0
+    retry: RetryTerms = RetryTerms()
 
 
 class Terms(Part, frozen=True, cache_hash=True):
@@ -88,6 +99,8 @@ class Terms(Part, frozen=True, cache_hash=True):
     retry: RetryTerms = RetryTerms()
     labels: Labels = ()
     resources: Resources = ()
+    on_failure: Callback | None = None
+    on_dead: Callback | None = None
 
 
 class Limit(Part, frozen=True):
@@ -190,7 +203,10 @@ class Success(Part, frozen=True):
 
 
 class Failure(Part, frozen=True):
-    """An attempt that did not. `after_ms` overrides the backoff; -1 leaves it to the terms."""
+    """An attempt that did not. `after_ms` overrides the backoff; -1 leaves it to the terms.
+
+    `hold_key`: no job of that key in this job's queue is to start for `hold_ms`.
+    """
 
     id: Id
     lease: Number
@@ -198,6 +214,20 @@ class Failure(Part, frozen=True):
     fault: Fault | None = None
     final: bool = False
     after_ms: Annotated[int, Meta(ge=-1, le=limits.HORIZON_MS)] = -1
+    hold_key: Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)] = ""
+    hold_ms: Millis = 0
+
+
+class AttemptReport(Part, frozen=True):
+    """One attempt that did not succeed, as a job's history tells it. `status`: how its process ended."""
+
+    attempt: Count
+    ending: Ending
+    started_ms: Wall
+    ended_ms: Wall
+    worker: str = ""
+    error: str = ""
+    status: int = 0
 
 
 class Held(Part, frozen=True):
@@ -453,6 +483,7 @@ class JobReport(Message, frozen=True, tag=18):
     reason: str = ""
     progress: ProgressItem | None = None
     why: str = ""
+    history: list[AttemptReport] = []
 
 
 class Status(Message, frozen=True, tag=19):

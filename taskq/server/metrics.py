@@ -20,6 +20,7 @@ _HELP = {
     "expired_total": "Jobs that expired while they waited.",
     "failed_attempts_total": "Attempts that failed or timed out.",
     "crashed_attempts_total": "Attempts whose worker died.",
+    "callbacks_total": "Jobs that the broker submitted itself, after failures and deaths.",
     "loop_late_ms": "How late the newest turn began, in ms.",
     "commits_total": "Commits.",
     "journal_bytes": "Bytes in the journal.",

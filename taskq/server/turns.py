@@ -6,7 +6,6 @@ run beside the turns, one at a time, in `commit_batches`.
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from taskq import limits
@@ -17,6 +16,7 @@ from taskq.journal.base import Journal
 from taskq.protocol.messages import Deliver, Message, Outcomes
 from taskq.server.clock import read_clocks
 from taskq.server.engine import Engine
+from taskq.server.inbox import Inbox
 from taskq.server.peer import PeerProtocol
 
 log = logging.getLogger("taskq.server")
@@ -49,10 +49,8 @@ class Turns:
         self._journal = journal
         self._peers = peers
         self._on_failure = on_failure
-        self._inbox: deque[tuple[list[Event], int]] = deque()
-        self._inbox_bytes = 0
+        self._inbox = Inbox()
         self._uncommitted_bytes = 0  # decided since the last cut, about
-        self._paused: list[PeerProtocol] = []
         self._is_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
@@ -65,11 +63,7 @@ class Turns:
 
     def post(self, events: list[Event], size: int, peer: PeerProtocol) -> None:
         """Something has happened; it is decided in the turn at the end of this round of the loop."""
-        self._inbox.append((events, size))
-        self._inbox_bytes += size
-        if self._inbox_bytes > limits.INBOX_BYTES_MAX:
-            peer.pause_reading()
-            self._paused.append(peer)
+        self._inbox.post(events, size, peer)
         self.schedule()
 
     def schedule(self) -> None:
@@ -80,7 +74,7 @@ class Turns:
 
     async def finish(self, committer: "asyncio.Task[None]") -> None:
         """Decide what has arrived, commit it and say it. Nothing must be posted after this began."""
-        self._paused.clear()
+        self._inbox.forget_pauses()
         self._turn()
         # What the disk has no room for now was promised to nobody: it will be said to the next broker.
         while self._inbox and not self._has_failed and not self._is_disk_behind:
@@ -107,7 +101,8 @@ class Turns:
             return
         if self._is_disk_behind:
             return  # TCP pushes back until the commit has ended
-        events = self._take()
+        events, size = self._inbox.take(TURN_BYTES)
+        self._uncommitted_bytes += size
         now = read_clocks()
         if self._due_at_ms:
             self.late_ms = max(now.boot_ms - self._due_at_ms, 0)
@@ -122,27 +117,11 @@ class Turns:
         self._begin_commit()
         if self._inbox:
             self.schedule()
-        elif self._paused:
-            for peer in self._paused:
-                peer.resume_reading()
-            self._paused.clear()
         self._set_timer(now.boot_ms)
 
     @property
     def _is_disk_behind(self) -> bool:
         return self._uncommitted_bytes > limits.COMMIT_BYTES_MAX and self._engine.committing is not None
-
-    def _take(self) -> list[Event]:
-        """What has arrived first, as much as one turn decides."""
-        events: list[Event] = []
-        size = 0
-        while self._inbox and size < TURN_BYTES:
-            more, more_bytes = self._inbox.popleft()
-            events += more
-            size += more_bytes
-        self._inbox_bytes -= size
-        self._uncommitted_bytes += size
-        return events
 
     def _speak(self, effects: Iterable[Effect]) -> None:
         """Each peer gets all that it is told in one write; those first that somebody waits for."""

@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, Protocol
 
+from msgspec.structs import replace
+
 from taskq.client.context import Context
 from taskq.client.task import Task
-from taskq.errors import Discard, Retry, Snooze
+from taskq.errors import Discard, Retry, Snooze, Throttle
 from taskq.limits import HORIZON_MS, TEXT_CHARS_MAX
 from taskq.protocol.messages import Delivery, Ending, Failure, Fault, Terms
 from taskq.worker.faults import fault
@@ -49,10 +51,7 @@ class Definition:
 
     def is_final(self, error: BaseException) -> bool:
         """Whether the task's retry policy says that trying again is of no use after this."""
-        if isinstance(error, self.retry.give_up_on):
-            return True
-        # SystemExit and its like are no Exception, but they are a failure like any other here.
-        return isinstance(error, Exception) and not isinstance(error, self.retry.on)
+        return self.retry.is_final(error)
 
 
 class Host(Protocol):
@@ -158,10 +157,18 @@ def _failure(attempt: Attempt, error: BaseException, step: int) -> Failure:
             return _report(attempt, "failed", fault(error), after_ms=after_ms)
         case Snooze():
             return _report(attempt, "snoozed", fault(error), after_ms=_millis(error.seconds))
+        case Throttle():
+            return _held(attempt, error)
         case Discard():
             return _report(attempt, "discarded", fault(error), final=True)
         case _:
             return _report(attempt, "failed", fault(error), final=attempt.definition.is_final(error))
+
+
+def _held(attempt: Attempt, error: Throttle) -> Failure:
+    hold_ms = _millis(error.seconds)
+    report = _report(attempt, "snoozed", fault(error), after_ms=hold_ms)
+    return replace(report, hold_key=error.key, hold_ms=hold_ms)
 
 
 def _report(

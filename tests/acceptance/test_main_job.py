@@ -196,7 +196,10 @@ async def test_a_task_that_kills_its_worker_ends_dead(
     # Crashes are counted apart: one failure is allowed, five crashes are. Their backoff takes 15 s
     # in all, so only the first two are waited for here; the simulation counts to the end.
     await until(lambda: len(runs()) >= 2)
-    assert (await job.info()).crashes >= 1
+    info = await job.info()
+    assert info.crashes >= 1
+    assert (info.history[0].ending, info.history[0].status) == ("crashed", -9)
+    assert "SIGKILL" in info.history[0].error
     assert await job.cancel()
     with pytest.raises((JobCancelled, JobCrashed)):
         await job.result(timeout=20)

@@ -154,7 +154,40 @@ def test_retry_policies() -> None:
 def test_which_exceptions_are_tried_again() -> None:
     policy = RetryPolicy.exponential(on=[OSError, ValueError], give_up_on=[FileNotFoundError])
     errors = [OSError(), ValueError(), FileNotFoundError(), KeyError()]
-    assert [policy.is_for(error) for error in errors] == [True, True, False, False]
+    assert [policy.is_final(error) for error in errors] == [False, False, True, True]
+
+
+def test_exceptions_may_be_named_and_asked_about() -> None:
+    policy = RetryPolicy.exponential(
+        on=["asyncio.exceptions.CancelledError", "OSError", lambda error: "again" in str(error)],
+        give_up_on=("builtins.FileNotFoundError", __name__ + ".Hopeless"),
+    )
+    tried = [OSError(), TimeoutError(), ValueError("try again")]
+    assert [policy.is_final(error) for error in tried] == [False] * 3
+    assert all(policy.is_final(error) for error in [FileNotFoundError(), Hopeless(), ValueError("no")])
+
+
+class Hopeless(OSError):
+    pass
+
+
+@pytest.mark.parametrize("wrong", [ValueError, "OSError", [3], [int], [None]])
+def test_what_names_no_exception_is_refused(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"^on (is a list|takes exception classes)"):
+        RetryPolicy.exponential(on=wrong)
+
+
+@pytest.mark.parametrize("name", ["", "not a name", "mod.", "x" * 201])
+def test_what_cannot_be_the_name_of_a_class_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="is no name of a class"):
+        RetryPolicy.exponential(give_up_on=[name])
+
+
+def test_a_policy_of_ten_thousand_attempts_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^max_attempts is from 1 to 100, not 10000"):
+        RetryPolicy.exponential(max_attempts=10_000)
+    with pytest.raises(ValueError, match=r"^retry is from 1 to 100 attempts, not 10000"):
+        policy_of(10_000)
 
 
 @pytest.mark.parametrize(

@@ -410,3 +410,17 @@ def test_faults_reach_those_who_wait() -> None:
     world = World().submit("a").watch("a").deliver(to="w").nack(by="w", fault=fault)
     (outcome,) = world.outcome_list()
     assert (outcome.state, outcome.ending, outcome.fault, outcome.attempts) == ("dead", "failed", fault, 1)
+
+
+def test_many_are_given_in_several_turns_and_none_waits_for_an_event() -> None:
+    count = limits.DELIVERIES_PER_TURN
+    world = World()
+    for part, size in enumerate((count, count, 5)):
+        world.submit(*(f"{part}.{number}" for number in range(size)))
+    world.worker("w", slots=10 * count)
+    for given in (count, 2 * count, 2 * count + 5):
+        assert len(world.deliveries) == given
+        deadline_ms = world.broker.next_deadline(world.now)
+        assert deadline_ms is not None
+        assert (deadline_ms <= world.now.boot_ms) == (given <= 2 * count)
+        world.turn()

@@ -163,3 +163,11 @@ def test_sequences_of_sessions_do_not_mix() -> None:
     world = World().submit("a", by="one").submit("b", by="other")
     assert world.verdicts("other") == []
     assert world.count("jobs") == 2
+
+
+def test_a_time_that_nobody_will_see_is_refused() -> None:
+    world = World().submit("soon", at_ms=World().now.wall_ms + limits.HORIZON_MS)
+    assert world.verdicts() == []
+    world.submit("never", at_ms=world.now.wall_ms + limits.HORIZON_MS + 1)
+    assert world.verdicts() == [(1, "invalid")]
+    assert world.state("never") == "unknown"

@@ -13,6 +13,7 @@ from taskq.core.job import (
     RUNNING,
     SCHEDULED,
     SUCCEEDED,
+    Before,
     Job,
 )
 from tests.core.world import id_of, job_terms
@@ -48,7 +49,7 @@ def test_what_is_ready_does_not_become_scheduled() -> None:
 
 
 def test_a_job_knows_all_its_leases() -> None:
-    job = a_job(lease=7, past=(3, 5))
+    job = a_job(lease=7, before=Before((3, 5)))
     assert [lease for lease in range(9) if job.had(lease)] == [3, 5, 7]
 
 

@@ -142,8 +142,9 @@ def test_large_jobs_are_split() -> None:
     assert len(world.holds("w")) == 20
 
 
-def test_terms_that_all_differ_are_split_too() -> None:
-    """An index of terms beyond BATCH_MAX is refused by the wire."""
+def test_terms_that_all_differ_are_split_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index of terms beyond BATCH_MAX is refused by the wire, however many a turn may give."""
+    monkeypatch.setattr(limits, "DELIVERIES_PER_TURN", 2 * limits.BATCH_MAX)
     world = World().producer("producer")
     count = limits.BATCH_MAX
     for part in range(2):

@@ -41,6 +41,17 @@ def test_a_failure_is_tried_again_until_no_attempt_is_left(ending: Ending) -> No
     assert [each.failures for each in seen] == [1, 2, 3]
 
 
+def test_a_timeout_may_be_final_where_a_failure_is_not() -> None:
+    terms = {"attempts": 3, "on_timeout": False}
+    assert verdict("timed_out", terms=terms) == Verdict(True, 0, 1, 0)
+    assert not verdict("failed", terms=terms).dead
+    assert not verdict("crashed", terms=terms).dead
+
+
+def test_a_throttled_job_comes_again_when_its_key_may() -> None:
+    assert verdict("snoozed", failures=1, hold_key="ann", hold_ms=700) == Verdict(False, 700, 1, 0)
+
+
 def test_without_a_policy_a_failure_is_final() -> None:
     assert verdict("failed").dead
 

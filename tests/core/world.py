@@ -76,7 +76,7 @@ def id_of(name: str) -> bytes:
 
 
 def name_of(id: bytes) -> str:
-    return id.rstrip(b".").decode()
+    return id.rstrip(b".").decode(errors="backslashreplace")
 
 
 class Peer:
@@ -413,6 +413,10 @@ class World:
         kept = self.broker.state.outcomes.get(id_of(name))
         return "unknown" if kept is None else kept.state
 
+    def history(self, name: str) -> list[tuple[int, str]]:
+        """(attempt, ending) of each that a job tells of."""
+        return [(each.attempt, each.ending) for each in self.inspect(name).history]
+
     def job(self, name: str) -> Job:
         return self.broker.state.jobs[id_of(name)]
 
@@ -486,10 +490,11 @@ def job_terms(
     factor: float = 2.0,
     max_delay_ms: int = 300_000,
     jitter: bool = False,
+    on_timeout: bool = True,
     **fields: Any,
 ) -> Terms:
     """Terms, with the retry's spelled out; without jitter, so that times can be told."""
-    retry = RetryTerms(attempts, backoff_ms, factor, max_delay_ms, jitter, crashes)
+    retry = RetryTerms(attempts, backoff_ms, factor, max_delay_ms, jitter, crashes, on_timeout)
     return Terms(task, retry=retry, **fields)
 
 
@@ -511,6 +516,7 @@ def canonical(state: State) -> dict[str, Any]:
                 job.past,
                 job.holder,
                 job.started_ms,
+                job.story,
                 job.seq,
             )
             for job in state.jobs.values()

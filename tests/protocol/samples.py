@@ -11,8 +11,24 @@ NONCE: Final = b"n" * 32
 CLUSTER: Final = b"c" * 16
 LEASE: Final = (3 << 40) | 17
 
-RETRY: Final = m.RetryTerms(5, 500, 1.5, 60_000, False, 3)
-TERMS: Final = m.Terms("mail.send", "mail", 5, 1_000, 1_900_000_000_000, 60_000, 30_000, 0, m.OS, RETRY)
+RETRY: Final = m.RetryTerms(5, 500, 1.5, 60_000, False, 3, False)
+MOURN: Final = m.Callback("mail.mourn", "alerts", 1, 5_000, RETRY)
+TERMS: Final = m.Terms(
+    "mail.send",
+    "mail",
+    5,
+    1_000,
+    1_900_000_000_000,
+    60_000,
+    30_000,
+    0,
+    m.OS,
+    RETRY,
+    (("zone", "a"),),
+    (("gpu", 1),),
+    MOURN,
+    MOURN,
+)
 FAULT: Final = m.Fault("builtins.ValueError", "no such address", "Traceback ...\nValueError")
 PROGRESS: Final = m.ProgressItem(ID, LEASE, 3, 10, "third page")
 
@@ -50,7 +66,7 @@ SAMPLES: Final[list[m.Message]] = [
     m.Inspect(3, ID),
     m.JobReport(
         3, ID, "mail.send", "mail", "dead", 4, 2, 1, 5, 11, 12, 13, 14, "host:123", FAULT, "discarded",
-        PROGRESS, "it is dead",
+        PROGRESS, "it is dead", [m.AttemptReport(1, "crashed", 12, 13, "host:123", "WorkerDied: signal", -9)],
     ),
     m.Status(4),
     m.StatusReport(
@@ -80,7 +96,7 @@ SAMPLES: Final[list[m.Message]] = [
     ),
     m.Deliver([TERMS], [m.Delivery(ID, LEASE, 2, 0, b"\x92\x91\x02\x80", m.COMPRESSED, {"key": b"ann"})]),
     m.Ack(1, [m.Success(ID, LEASE, b"\x05", m.COMPRESSED)]),
-    m.Nack(2, [m.Failure(ID, LEASE, "failed", FAULT, True, 1_000)]),
+    m.Nack(2, [m.Failure(ID, LEASE, "failed", FAULT, True, 1_000, "ann", 2_000)]),
     m.Acked(2, [m.Reported(LEASE, "duplicate")]),
     m.Revoke([m.Stop(ID, LEASE, "cancelled by ann")]),
     m.Extend([m.Extension(ID, LEASE, 60_000)]),

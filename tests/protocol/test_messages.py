@@ -91,6 +91,8 @@ def test_parts_grow_too() -> None:
         m.Submit(1, [m.Terms("t", retry=m.RetryTerms(factor=float("nan")))], []),
         m.Submit(1, [m.Terms("t", retry=m.RetryTerms(factor=float("inf")))], []),
         m.Submit(1, [m.Terms("t", retry=m.RetryTerms(max_attempts=0))], []),
+        m.Submit(1, [m.Terms("t", retry=m.RetryTerms(max_attempts=10_000))], []),
+        m.Submit(1, [m.Terms("t", on_dead=m.Callback(""))], []),
         m.Submit(1, [TERMS], [m.JobSpec(ID, 0, b"", 256)]),
         m.Submit(1, [TERMS], [m.JobSpec(ID, -1, b"")]),
         m.Submit(
@@ -98,6 +100,7 @@ def test_parts_grow_too() -> None:
         ),
         m.Ack(1, [m.Success(ID, 2**63)]),
         m.Nack(1, [m.Failure(ID, LEASE, "failed", FAULT, False, -2)]),
+        m.Nack(1, [m.Failure(ID, LEASE, "snoozed", hold_key="k" * 1_000_000, hold_ms=1)]),
         m.Announce({"t": "async"}, ["q"], {"async": limits.SLOTS_MAX + 1}),
         m.Exited([m.ChildExit(ID, -300)]),
         m.Hello(1, b"", "worker"),

@@ -1,22 +1,26 @@
 """What the journal says, read batch by batch as it is committed, by somebody who does not use `fold`."""
 
 from taskq.core import records as r
-from taskq.protocol.messages import Terms
+from taskq.protocol.messages import MEMORY, AttemptReport, JobReport, JobSpec, Terms
 from tests.simulation.agenda import Violation
+from tests.simulation.stories import Stories
 
 
 class Life:
     """One job in the journal."""
 
-    def __init__(self, record: r.Submitted, terms: Terms, before: "Life | None") -> None:
+    def __init__(self, wall_ms: int, spec: JobSpec, terms: Terms, before: "Life | None") -> None:
         self.before = before  # one that ended and was forgotten, before its id came back
-        self.session = record.session
+        self.spec = spec
         self.terms = terms
-        self.submitted_ms = record.wall_ms
+        self.submitted_ms = wall_ms
         self.failures = 0
         self.crashes = 0
         self.failed_under: list[int] = []
         self.lease = 0  # the one that was recorded last; one that is taken up again may be an older one
+        self.started_ms = 0
+        self.story: list[AttemptReport] = []
+        self.told: list[AttemptReport] = []  # all there ever were
         self.end: r.SuccessItem | r.EndedItem | None = None
         self.is_forgotten = False
 
@@ -44,9 +48,12 @@ class Audit:
         # A second life under one id is right only for ids that were submitted more than once.
         self._repeated = repeated
         self.wall_is_steady = wall_is_steady
-        # In the batch that was read last: leases that crashed, and jobs that are new.
+        # In the batch that was read last: leases that crashed, jobs that are new, and those of them that
+        # the broker made itself.
         self.crashed: list[int] = []
         self.submitted: list[bytes] = []
+        self.made: list[bytes] = []
+        self._stories = Stories()
         self._forgotten_sessions: dict[bytes, None] = {}
         self._batches: list[tuple[int, bytes]] = []
 
@@ -55,7 +62,9 @@ class Audit:
         self._batches.append((seq, blob))
         self.crashed = []
         self.submitted = []
+        self.made = []
         self._fold(seq, blob)
+        self._stories.are_told(self.lives, self.made)
 
     def cut_after(self, last_seq: int) -> None:
         """The power failed, and what came after this batch is lost: as if it had never been."""
@@ -83,6 +92,15 @@ class Audit:
         life = self.lives.get(job_id)
         return life is not None and (life.end is not None or life.before is not None)
 
+    def is_told(self, report: JobReport) -> None:
+        """What somebody is told of a job's attempts is in the journal; that may say more by now."""
+        life = self.lives.get(report.id)
+        if life is None or life.before is not None or life.terms.durability == MEMORY:
+            return
+        for told in report.history:
+            if told not in life.told:
+                raise Violation("I16", f"job {report.id.hex()} tells {told}; the journal has {life.told}")
+
     # -- one method a record ----------------------------------------------------------------------
 
     def _fold(self, seq: int, blob: bytes) -> None:
@@ -90,6 +108,12 @@ class Audit:
             match record:
                 case r.Submitted():
                     self._submitted(record)
+                case r.Made():
+                    for spec in record.jobs:
+                        if spec.id in self.lives:
+                            raise Violation("I16", f"callback {spec.id.hex()} was made twice")
+                        self.made.append(spec.id)
+                        self._born(record.wall_ms, spec, record.terms)
                 case r.Delivered():
                     self._delivered(record)
                 case r.Released():
@@ -116,8 +140,11 @@ class Audit:
                 is_forgotten = record.session in self._forgotten_sessions
                 if self._repeated.get(spec.id, 1) < 2 and not is_forgotten:
                     raise Violation("I9", f"job {spec.id.hex()} was submitted once and is there twice")
-            self.submitted.append(spec.id)
-            self.lives[spec.id] = Life(record, record.terms[spec.terms], old)
+            self._born(record.wall_ms, spec, record.terms)
+
+    def _born(self, wall_ms: int, spec: JobSpec, terms: list[Terms]) -> None:
+        self.submitted.append(spec.id)
+        self.lives[spec.id] = Life(wall_ms, spec, terms[spec.terms], self.lives.get(spec.id))
 
     def _delivered(self, record: r.Delivered) -> None:
         for held in record.items:
@@ -128,6 +155,7 @@ class Audit:
             if life.end is not None:
                 raise Violation("I3", f"job {held.id.hex()} is {life.state}, and was given away again")
             life.lease = held.lease
+            life.started_ms = record.wall_ms
             expires_ms = life.terms.expires_ms
             if self.wall_is_steady and expires_ms and record.wall_ms > life.submitted_ms + expires_ms + 2:
                 raise Violation("I7", f"job {held.id.hex()} had expired when it was given away")
@@ -148,11 +176,13 @@ class Audit:
                 raise Violation(
                     "I5", f"job {item.id.hex()}: failures and crashes should be {expected}: {item}"
                 )
+            self._stories.released(life, item, record.wall_ms)
             self._count(life, item.id, item.lease, item.failures, item.crashes)
             if item.ending == "crashed":
                 self.crashed.append(item.lease)
             retry = life.terms.retry
-            if item.failures >= retry.max_attempts or item.crashes > retry.max_crashes:
+            is_too_slow = item.ending == "timed_out" and not retry.on_timeout
+            if item.failures >= retry.max_attempts or item.crashes > retry.max_crashes or is_too_slow:
                 raise Violation("I5", f"job {item.id.hex()} is to run again after {item}")
 
     def _ended(self, item: r.SuccessItem | r.EndedItem) -> None:
@@ -163,6 +193,7 @@ class Audit:
             if _without_terms(item) != _without_terms(life.end):
                 raise Violation("I3", f"job {item.id.hex()} has two outcomes: {life.end} and {item}")
             return
+        self._stories.ended(life, item)
         life.end = item
         if isinstance(item, r.EndedItem) and item.state == "dead":
             self._count(life, item.id, item.lease, item.failures, item.crashes)

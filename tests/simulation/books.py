@@ -92,6 +92,8 @@ class Books:
 
     def nobody_idles(self, host: BrokerHost) -> None:
         """No worker with room stands beside a job that it could run."""
+        if host.broker.roster.awake:
+            return  # there is more to give in the next turn
         waiting = {
             (job.terms.queue, job.terms.task): job.id
             for job in host.broker.state.jobs.values()
@@ -131,7 +133,7 @@ class Books:
 
     def timers_at_rest(self, host: BrokerHost) -> None:
         """Long after everything: one silence timer a connection, and retention's."""
-        kinds = [entry[1] for entry in host.broker.timers._boot]
+        kinds = [entry[1] for entry in host.broker.timers.boot.near]
         # Those of jobs may outlive them, until there are many.
         count = len([kind for kind in kinds if kind not in ("due", "expires", "timeout")])
         peers = len(host.broker.peers)

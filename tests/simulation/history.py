@@ -21,6 +21,7 @@ from taskq.protocol.messages import (
     Exited,
     Failure,
     Hello,
+    JobReport,
     Message,
     Nack,
     Outcome,
@@ -37,6 +38,7 @@ from tests.simulation.books import Books
 from tests.simulation.custody import Custody
 from tests.simulation.host import BrokerHost
 from tests.simulation.producers import Producer
+from tests.simulation.stories import possible_callbacks
 from tests.simulation.workers import Attempt, SimWorker
 
 # The broker reads its clock in whole milliseconds.
@@ -86,6 +88,7 @@ class History:
         self._lives: dict[bytes, Life | None] = {}  # the one that was last delivered
         self._exited: dict[bytes, None] = {}
         self._executors: dict[int, dict[str, str]] = {}  # connection -> task -> executor
+        self._possible: dict[bytes, None] = {}  # ids of callbacks that there may be
 
     # -- what producers do ------------------------------------------------------------------------
 
@@ -178,9 +181,18 @@ class History:
         self.audit.read(batch.seq, batch.blob)
         for lease in self.audit.crashed:
             self.custody.buried(lease)
+        for id in self.audit.made:
+            life = self.audit.lives[id]
+            self._call_back(id, life.terms, life.spec.payload)
+            self.asked[id].is_confirmed = True
         for id in self.audit.submitted:
             self.asked[id].committed_us = self._agenda.us
         self.books.on_written(host, batch)
+
+    def _call_back(self, id: bytes, terms: Terms, payload: bytes) -> None:
+        """The broker submitted this job itself."""
+        self.asked[id] = Asked(terms, payload, self._agenda.us)
+        self.repeated[id] = 1
 
     def on_trimmed(self, host: BrokerHost) -> None:
         self.books.on_trimmed(host)
@@ -235,8 +247,9 @@ class History:
             job = host.broker.state.jobs.get(failure.id)
             if job is None or job.state is not RUNNING or job.lease != failure.lease:
                 continue
-            if failure.after_ms > 0 and failure.ending in ("failed", "snoozed"):
-                self._not_before[failure.id] = (failure.lease, self._agenda.us + failure.after_ms * MS)
+            wait_ms = max(failure.after_ms, failure.hold_ms)
+            if wait_ms > 0 and failure.ending in ("failed", "snoozed"):
+                self._not_before[failure.id] = (failure.lease, self._agenda.us + wait_ms * MS)
 
     # -- what the broker says ---------------------------------------------------------------------
 
@@ -258,6 +271,9 @@ class History:
             case Receipts():
                 for receipt in message.items:
                     self._cancelled(host, receipt.id, receipt.code)
+            case JobReport():
+                self._agenda.note(">", number, "JobReport", message.state, len(message.history))
+                self.audit.is_told(message)
             case _:
                 self._agenda.note(">", number, type(message).__name__)
 
@@ -280,6 +296,10 @@ class History:
         self, host: BrokerHost, hello: Hello, number: int, delivery: Delivery, terms: Terms
     ) -> None:
         id, lease, us = delivery.id, delivery.lease, self._agenda.us
+        if id not in self.asked and id in self._possible:  # of a job in memory only
+            self._call_back(id, terms, delivery.payload)
+        if terms.durability == MEMORY and (terms.on_failure or terms.on_dead):
+            self._possible.update(possible_callbacks(delivery))
         asked = self.asked.get(id)
         if asked is None or delivery.payload not in asked.payloads or terms != asked.terms:
             raise Violation("I2", f"{delivery} is not what anybody submitted")

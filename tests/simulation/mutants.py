@@ -8,13 +8,15 @@ from typing import Any, Final
 from msgspec import structs
 
 from taskq.client.session import ClientSession
-from taskq.core import attempts, compaction
+from taskq.core import attempts, callbacks, compaction
 from taskq.core import records as r
 from taskq.core.attempts import Attempts
 from taskq.core.broker import Broker
+from taskq.core.callbacks import Callbacks
 from taskq.core.compaction import Compaction
 from taskq.core.controls import Controls
 from taskq.core.effects import Close, Effect, Now
+from taskq.core.endings import Endings
 from taskq.core.gates import Gate
 from taskq.core.intake import Intake
 from taskq.core.job import RUNNING, Job
@@ -36,6 +38,7 @@ from taskq.protocol.messages import (
     Ack,
     Acked,
     Announce,
+    AttemptReport,
     Cancel,
     Confirm,
     Failure,
@@ -180,7 +183,7 @@ def trim_before_the_copy_is_committed(patch: Patch) -> None:
 
 @mutant
 def ids_are_not_compared(patch: Patch) -> None:
-    def never(self: Intake, submit: Submit) -> bool:
+    def never(self: Intake, submit: Submit, horizon_ms: int) -> bool:
         return True
 
     def nothing(self: Intake, spec: JobSpec, terms: list[Terms], fresh: dict[bytes, JobSpec]) -> None:
@@ -194,8 +197,8 @@ def ids_are_not_compared(patch: Patch) -> None:
 def session_floor_is_ignored(patch: Patch) -> None:
     sift = Intake._sift
 
-    def forgetful(self: Intake, known: Session | None, submit: Submit) -> object:
-        return sift(self, None, submit)
+    def forgetful(self: Intake, known: Session | None, submit: Submit, horizon_ms: int) -> object:
+        return sift(self, None, submit, horizon_ms)
 
     patch.set(Intake, "_sift", forgetful)
 
@@ -261,7 +264,7 @@ def stale_nacks_count(patch: Patch) -> None:
             self._give_back(worker, failure.lease, now)
             job = self._jobs.get(failure.id)
             if job is not None and job.state is RUNNING:
-                self.end(job, failure, now)
+                self.end([(job, failure)], now, by=worker.name)
         worker.reported = nack.seq
         self._out.acked(worker.peer, nack.seq, [])
 
@@ -544,7 +547,8 @@ def _take_away(broker: Broker, recall: RecallMessage) -> None:
     for held in recall.items:
         job = broker.state.jobs.get(held.id)
         if job is not None and job.state is RUNNING and job.lease == held.lease:
-            broker.attempts.end(job, Failure(held.id, held.lease, "returned"), Now(0, 0))
+            failure = Failure(held.id, held.lease, "returned")
+            broker.attempts.end([(job, failure)], Now(0, 0), by="")
 
 
 @mutant
@@ -582,3 +586,104 @@ def what_is_handed_back_stays_in_line(patch: Patch) -> None:
 @mutant
 def a_worker_keeps_its_line_when_it_is_asked(patch: Patch) -> None:
     patch.set(Line, "take_out", lambda line, leases: [])
+
+
+# -- failures, and what follows from them -------------------------------------------------------------
+
+
+@mutant
+def compaction_forgets_stories(patch: Patch) -> None:
+    restated = compaction._restated
+
+    def forgetful(jobs: list[Job]) -> r.Restated:
+        record = restated(jobs)
+        return structs.replace(record, jobs=[structs.replace(job, story=()) for job in record.jobs])
+
+    patch.set(compaction, "_restated", forgetful)
+
+
+@mutant
+def stories_count_failures_only(patch: Patch) -> None:
+    tell = attempts.told
+
+    def vague(failure: Failure, *, attempt: int, **words: Any) -> AttemptReport | None:
+        report = tell(failure, attempt=attempt, **words)
+        is_crash = report is not None and failure.ending == "crashed"
+        return structs.replace(report, attempt=1) if report is not None and is_crash else report
+
+    patch.set(attempts, "told", vague)
+
+
+@mutant
+def the_last_attempt_is_not_told(patch: Patch) -> None:
+    die = Endings.die
+
+    def silent(self: Endings, job: Job, failure: Failure, verdict: Verdict, last: object, now: Now) -> None:
+        die(self, job, failure, verdict, None, now)
+
+    patch.set(Endings, "die", silent)
+
+
+@mutant
+def callbacks_follow_the_lease_alone(patch: Patch) -> None:
+    """A lease that was lost, taken up again and lost again failed twice."""
+    identify = callbacks.callback_id
+
+    def careless(job_id: bytes, lease: int, attempt: int, cause: Any) -> bytes:
+        return identify(job_id, lease, 1, cause)
+
+    patch.set(callbacks, "callback_id", careless)
+
+
+@mutant
+def crashes_call_nobody_back(patch: Patch) -> None:
+    make = Callbacks.make
+
+    def forgetful(self: Callbacks, job: Job, failure: Failure, *, is_dead: bool, now: Now) -> list[Job]:
+        return [] if failure.ending == "crashed" else make(self, job, failure, is_dead=is_dead, now=now)
+
+    patch.set(Callbacks, "make", forgetful)
+
+
+@mutant
+def callbacks_are_made_after_the_batch(patch: Patch) -> None:
+    """A crash between the two commits loses the callback of a death that is recorded."""
+    make, cut = Callbacks.make, Ledger.cut
+    late: list[tuple[Callbacks, Job, Failure, bool, Now]] = []
+
+    def postponing(self: Callbacks, job: Job, failure: Failure, *, is_dead: bool, now: Now) -> list[Job]:
+        late.append((self, job, failure, is_dead, now))
+        return []
+
+    def cutting(self: Ledger) -> object:
+        batch = cut(self)
+        while late:
+            callbacks_, job, failure, is_dead, now = late.pop(0)
+            make(callbacks_, job, failure, is_dead=is_dead, now=now)
+        return batch
+
+    patch.set(Callbacks, "make", postponing)
+    patch.set(Ledger, "cut", cutting)
+
+
+@mutant
+def timeouts_are_tried_again_whatever_was_asked(patch: Patch) -> None:
+    def stubborn(job: Job, failure: Failure, rng: Random) -> Verdict:
+        if failure.ending == "timed_out":
+            failure = structs.replace(failure, ending="failed")
+        return judge(job, failure, rng)
+
+    patch.set(attempts, "judge", stubborn)
+
+
+@mutant
+def throttled_jobs_do_not_wait(patch: Patch) -> None:
+    def hasty(job: Job, failure: Failure, rng: Random) -> Verdict:
+        return judge(job, structs.replace(failure, hold_ms=0), rng)
+
+    patch.set(attempts, "judge", hasty)
+
+
+@mutant
+def far_timers_are_dropped(patch: Patch) -> None:
+    patch.set(Broker, "_is_wanted", lambda self, timer: False)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from taskq import limits
+from taskq.core import shelves
 from taskq.worker import session as worker_session
 
 
@@ -41,3 +42,8 @@ def small_limits(patch: Patch) -> None:
     patch.set(worker_session, "BATCH_MAX", 3)
     patch.set(limits, "COMPACT_SLICE", 2)
     patch.set(limits, "PAST_LEASES_MAX", 3)
+    patch.set(limits, "STORY_FIRST", 1)
+    patch.set(limits, "STORY_LAST", 2)
+    patch.set(limits, "DELIVERIES_PER_TURN", 2)
+    patch.set(shelves, "SLICE", 2)
+    patch.set(shelves, "TIMERS_BEFORE_SWEEP", 10)

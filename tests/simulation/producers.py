@@ -5,7 +5,17 @@ from random import Random
 from typing import Protocol
 
 from taskq.client.session import Answer, ClientSession, NewJob, Submission
-from taskq.protocol.messages import FSYNC, MEMORY, OS, Durability, Outcome, RetryTerms, Terms, Verdict
+from taskq.protocol.messages import (
+    FSYNC,
+    MEMORY,
+    OS,
+    Callback,
+    Durability,
+    Outcome,
+    RetryTerms,
+    Terms,
+    Verdict,
+)
 from tests.simulation.agenda import MS, Agenda
 from tests.simulation.process import House, Process, SimLink
 from tests.simulation.workers import EXECUTORS, QUEUES
@@ -31,6 +41,7 @@ class Taste:
         self.timeouts = rng.random() < 0.4
         self.retries = rng.random() < 0.8
         self.priorities = rng.choice(((0,), (0, 0, 5, -50)))
+        self.callbacks = rng.random() < 0.4
         self.keeps = rng.choice(((3_600_000,), (3_600_000, 0), (3_600_000, 1_000, 0)))
 
     def terms(self, rng: Random, wall_ms: int) -> Terms:
@@ -53,7 +64,15 @@ class Taste:
             keep_ms=rng.choice(self.keeps),
             durability=rng.choice(self.durabilities),
             retry=self._retry(rng),
+            on_failure=self._callback(rng),
+            on_dead=self._callback(rng),
         )
+
+    def _callback(self, rng: Random) -> Callback | None:
+        if not self.callbacks or rng.random() < 0.5:
+            return None
+        retry = RetryTerms(rng.choice((1, 2)), base_ms=20)
+        return Callback(rng.choice(tuple(EXECUTORS)), rng.choice(QUEUES), retry=retry)
 
     def _retry(self, rng: Random) -> RetryTerms:
         if not self.retries:
@@ -65,6 +84,7 @@ class Taste:
             max_delay_ms=2_000,
             jitter=rng.random() < 0.5,
             max_crashes=rng.choice((0, 1, 5)),
+            on_timeout=rng.random() < 0.7,
         )
 
 

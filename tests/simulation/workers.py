@@ -227,18 +227,20 @@ class SimWorker(Process):
         kind = rng.random()
         fault = Fault("ValueError", "bad luck")
         ending: Ending = "failed"
-        after_ms, final = -1, False
+        after_ms, final, hold_ms = -1, False, 0
         if kind < 0.2:
             after_ms = rng.randrange(3_000)
         elif kind < 0.4:
             ending, after_ms = "snoozed", rng.randrange(2_000)
+            hold_ms = rng.choice((0, after_ms, rng.randrange(3_000)))
         elif kind < 0.5:
             ending, final = "discarded", True
         elif kind < 0.55:
             final = True
         elif kind < 0.65:
             ending = "returned"
-        self._end(attempt, Failure(*_held(attempt), ending, fault, final, after_ms))
+        hold_key = "busy" if hold_ms else ""
+        self._end(attempt, Failure(*_held(attempt), ending, fault, final, after_ms, hold_key, hold_ms))
 
     def _stop(self, stop: Stop) -> None:
         attempt = self.attempts.get(stop.lease)

@@ -15,7 +15,7 @@ from taskq.client.app import TaskQ
 from taskq.client.context import current
 from taskq.client.payload import pack_call, unpack_value
 from taskq.client.retry import RetryPolicy
-from taskq.errors import Discard, Retry, Snooze
+from taskq.errors import Discard, Retry, Snooze, Throttle
 from taskq.limits import PAYLOAD_BYTES_MAX, TEXT_CHARS_MAX, TRACEBACK_CHARS_MAX
 from taskq.protocol.messages import (
     Ack,
@@ -294,6 +294,7 @@ async def test_the_retry_policy_says_which_exceptions_are_final(error: BaseExcep
         (Retry(after=1.5, reason="busy"), "failed", 1_500, False),
         (Snooze(60), "snoozed", 60_000, False),
         (Discard("of no use"), "discarded", -1, True),
+        (Throttle("ann", 2.5), "snoozed", 2_500, False),
         (Retry(after=float("nan")), "failed", -1, False),
     ],
 )
@@ -306,6 +307,29 @@ async def test_tasks_can_say_what_should_happen_next(
     failure = await Host(wishful, retry=RetryPolicy.exponential(on=(KeyError,))).failure("wishful")
     assert (failure.ending, failure.after_ms, failure.final) == (ending, after_ms, final)
     assert failure.fault is not None
+
+
+async def test_a_throttle_names_the_key_and_how_long() -> None:
+    async def polite() -> None:
+        raise Throttle("api.example", 30, "429")
+
+    failure = await Host(polite).failure("polite")
+    assert (failure.hold_key, failure.hold_ms) == ("api.example", 30_000)
+    assert failure.fault is not None and failure.fault.message == "429"
+
+
+async def test_a_policy_that_fails_itself_leaves_a_failure_that_tells_both() -> None:
+    def undecided(error: BaseException) -> bool:
+        raise LookupError("no opinion")
+
+    async def broken() -> None:
+        raise ValueError("the task's own")
+
+    host = Host(broken, retry=RetryPolicy.exponential(on=[undecided]))
+    failure = await host.failure("broken")
+    assert (failure.ending, failure.final) == ("failed", False)
+    assert failure.fault is not None
+    assert "no opinion" in failure.fault.traceback and "the task's own" in failure.fault.traceback
 
 
 # -- results and arguments ------------------------------------------------------------------------
