@@ -35,8 +35,10 @@ from taskq.core.queues import Queues
 from taskq.core.recall import Recall
 from taskq.core.registry import Registry
 from taskq.core.retention import Retention
+from taskq.core.searches import Searches
 from taskq.core.state import State
 from taskq.core.timers import Timer, Timers
+from taskq.core.verbs import Verbs
 from taskq.core.watchers import Watchers
 from taskq.core.why import Why
 from taskq.core.workers import Roster
@@ -44,15 +46,18 @@ from taskq.protocol.messages import (
     Ack,
     Announce,
     AskSettings,
+    Bulk,
     Cancel,
     Drain,
     Exited,
     Extend,
+    GroupDead,
     Inspect,
     Nack,
     Ping,
     Pong,
     Progress,
+    Query,
     Receipt,
     Receipts,
     Refusal,
@@ -61,6 +66,7 @@ from taskq.protocol.messages import (
     StatusReport,
     Steer,
     Submit,
+    Tally,
     Unwatch,
     Vouch,
     Watch,
@@ -82,6 +88,9 @@ class Broker:
         version: str = "",
         journal: str = "",
         outcome_bytes: int = limits.OUTCOME_BYTES_BUDGET,
+        dead_keep_ms: int = limits.KEEP_DEAD_MS,
+        dead_jobs: int = limits.DEAD_JOBS_MAX,
+        dead_bytes: int = limits.DEAD_BYTES_BUDGET,
         compact_slack_bytes: int = limits.COMPACT_SLACK_BYTES,
     ) -> None:
         self.state = State()
@@ -94,7 +103,14 @@ class Broker:
         self.roster = Roster(self.queues)
         self.controls = Controls(self.ledger, self.registry, self.queues, self.roster, self.timers)
         self.watchers = Watchers(self.state, self.peers, self.out)
-        self.retention = Retention(self.ledger, self.timers, outcome_bytes)
+        self.retention = Retention(
+            self.ledger,
+            self.timers,
+            outcome_bytes,
+            dead_keep_ms=dead_keep_ms,
+            dead_jobs=dead_jobs,
+            dead_bytes=dead_bytes,
+        )
         self.endings = Endings(self.ledger, self.queues, self.watchers, self.retention)
         self.intake = Intake(self.ledger)
         self.attempts = Attempts(
@@ -110,6 +126,8 @@ class Broker:
         self.recall = Recall(self.roster, self.out)
         self.presence = Presence(self.peers, self.roster, self.queues, self.attempts, self.timers, self.out)
         self.why = Why(self.state, self.queues, self.roster, self.registry)
+        self.verbs = Verbs(self.ledger, self.timers, self.attempts, self.endings, self.retention)
+        self.searches = Searches(self.ledger, self.peers, self.roster, self.verbs, self.out)
         self.compaction = Compaction(self.ledger, compact_slack_bytes)
         self._version = version
         self._journal = journal
@@ -181,6 +199,8 @@ class Broker:
         for timer in self.timers.due(now, TIMERS_PER_TURN):
             self._fire(timer, now)
         self.timers.sweep(self._is_wanted)
+        if self.searches.running:
+            self.searches.step(now)
         self.attempts.deliver(now)
         self.recall.look()
         self.retention.trim(now)
@@ -194,6 +214,8 @@ class Broker:
 
     def next_deadline(self, now: Now) -> int | None:
         """The boot time at which `settle` is wanted though nothing has happened."""
+        if self.searches.running:
+            return self.searches.next_ms(now)
         return self.timers.next_ms(now)
 
     # -- commands -----------------------------------------------------------------------------
@@ -219,6 +241,8 @@ class Broker:
                 self._inspect(peer, command, now)
             case Status():
                 self.out.say(peer.number, self.status(command.request, now))
+            case Query() | Tally() | Bulk() | GroupDead():
+                self.searches.begin(peer.number, command, now)
             case Announce():
                 self.roster.announce(self.presence.worker(peer), command)
                 self.controls.declare(command, now)
@@ -315,6 +339,7 @@ class Broker:
             "dead_total": self.endings.died,
             "cancelled_total": self.endings.cancelled,
             "expired_total": self.endings.expired,
+            "revived_total": self.verbs.revived,
             "failed_attempts_total": self.attempts.failed,
             "crashed_attempts_total": self.attempts.crashed,
         }

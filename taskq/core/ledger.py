@@ -74,10 +74,14 @@ class Ledger:
         if seq:
             self.open.jobs.extend([item.id for item in record.items])
 
-    def forget(self, record: r.Forgotten) -> None:
+    def forget(self, record: r.Forgotten, durability: int = OS) -> None:
         # When it is lost, the outcomes are there a little longer.
-        self._add(record, OS)
+        self._add(record, durability)
         self.state.forgotten(record)
+
+    def revive(self, record: r.Revived, durability: int) -> list[Job]:
+        self._add(record, durability)
+        return self.state.revived(record)
 
     def restate(self, record: r.Restated) -> None:
         # Old batches are dropped on the strength of this one, so it must be as durable as they were.

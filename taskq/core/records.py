@@ -115,6 +115,7 @@ class EndedItem(Record, frozen=True):
     payload: bytes = b""
     flags: int = 0
     ext: Ext | None = None
+    past: list[int] = []  # leases before the last one
 
 
 class Ended(Record, frozen=True, tag=5):
@@ -196,8 +197,24 @@ def key_of(setting: Setting | Steering) -> SettingKey:
     return (setting.scope, setting.name, setting.key, setting.kind, setting.per_key)
 
 
+class Revived(Record, frozen=True, tag=40):
+    """Dead jobs that begin anew: what their outcomes keep is all that is needed."""
+
+    wall_ms: int
+    ids: list[bytes]
+
+
 AnyRecord = (
-    Submitted | Delivered | Released | Succeeded | Ended | Forgotten | Restated | SessionRestated | Setting
+    Submitted
+    | Delivered
+    | Released
+    | Succeeded
+    | Ended
+    | Forgotten
+    | Restated
+    | SessionRestated
+    | Setting
+    | Revived
 )
 
 _encoder: Final = msgspec.msgpack.Encoder()

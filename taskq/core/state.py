@@ -47,6 +47,8 @@ class State:
         self.settings: dict[r.SettingKey, r.Setting] = {}
         self.setting_seqs: dict[r.SettingKey, int] = {}  # the batch that says so
         self.outcome_bytes = 0  # what the outcomes cost in memory
+        self.dead_jobs = 0  # of the outcomes
+        self.dead_bytes = 0
         self.live_bytes = 0  # what a journal with nothing old in it would hold, about
         self.unfinished: dict[str, int] = {}  # jobs without outcome, by queue
         self.dead: dict[str, int] = {}  # dead jobs kept, by queue
@@ -73,6 +75,8 @@ class State:
                 self.session_restated(record, seq)
             case r.Setting():
                 self.set(record, seq)
+            case r.Revived():
+                self.revived(record)
             case _:
                 assert_never(record)
 
@@ -230,6 +234,35 @@ class State:
             self.settings.pop(key, None)
             self.setting_seqs.pop(key, None)
 
+    def revived(self, record: r.Revived) -> list[Job]:
+        """Dead jobs are jobs again, and nothing counts that was before; returns them."""
+        made = []
+        for job_id in record.ids:
+            kept = self.outcomes.get(job_id)
+            # None: its older records were dropped, and a later one says everything about it.
+            if kept is None or isinstance(kept.item, r.SuccessItem) or kept.item.state != DEAD:
+                continue
+            item, terms = kept.item, kept.terms
+            self._drop_outcome(job_id)
+            job = Job(
+                id=job_id,
+                terms=terms,
+                payload=item.payload,
+                submitted_ms=record.wall_ms,
+                seq=kept.seq,  # what is needed to make it again stands there
+                flags=item.flags,
+                ext=item.ext,
+                # A worker that was given up may yet say that it has succeeded.
+                lease=item.lease,
+                past=tuple(item.past),
+            )
+            self.jobs[job_id] = job
+            if job.seq:
+                self.live_bytes += job.live_bytes
+            self.unfinished[terms.queue] = self.unfinished.get(terms.queue, 0) + 1
+            made.append(job)
+        return made
+
     # -- parts of the above -------------------------------------------------------------------
 
     def share(self, terms: Terms) -> Terms:
@@ -255,6 +288,9 @@ class State:
     def _keep(self, kept: Kept) -> None:
         self.outcomes[kept.item.id] = kept
         self.outcome_bytes += kept.size + limits.OUTCOME_OVERHEAD_BYTES
+        if kept.state == DEAD:
+            self.dead_jobs += 1
+            self.dead_bytes += kept.size + limits.OUTCOME_OVERHEAD_BYTES
         if kept.seq:
             self.live_bytes += kept.size + RECORD_OVERHEAD_BYTES
 
@@ -264,6 +300,8 @@ class State:
             return
         if kept.state == DEAD:
             _take_one(self.dead, kept.terms.queue)
+            self.dead_jobs -= 1
+            self.dead_bytes -= kept.size + limits.OUTCOME_OVERHEAD_BYTES
         self.outcome_bytes -= kept.size + limits.OUTCOME_OVERHEAD_BYTES
         if kept.seq:
             self.live_bytes -= kept.size + RECORD_OVERHEAD_BYTES
