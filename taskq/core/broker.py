@@ -34,7 +34,7 @@ from taskq.core.presence import Presence
 from taskq.core.queues import Queues
 from taskq.core.recall import Recall
 from taskq.core.registry import Registry
-from taskq.core.retention import Retention
+from taskq.core.retention import DEAD_BOUNDS, DeadBounds, Retention
 from taskq.core.searches import Searches
 from taskq.core.state import State
 from taskq.core.timers import Timer, Timers
@@ -88,9 +88,7 @@ class Broker:
         version: str = "",
         journal: str = "",
         outcome_bytes: int = limits.OUTCOME_BYTES_BUDGET,
-        dead_keep_ms: int = limits.KEEP_DEAD_MS,
-        dead_jobs: int = limits.DEAD_JOBS_MAX,
-        dead_bytes: int = limits.DEAD_BYTES_BUDGET,
+        dead: DeadBounds = DEAD_BOUNDS,
         compact_slack_bytes: int = limits.COMPACT_SLACK_BYTES,
     ) -> None:
         self.state = State()
@@ -103,14 +101,7 @@ class Broker:
         self.roster = Roster(self.queues)
         self.controls = Controls(self.ledger, self.registry, self.queues, self.roster, self.timers)
         self.watchers = Watchers(self.state, self.peers, self.out)
-        self.retention = Retention(
-            self.ledger,
-            self.timers,
-            outcome_bytes,
-            dead_keep_ms=dead_keep_ms,
-            dead_jobs=dead_jobs,
-            dead_bytes=dead_bytes,
-        )
+        self.retention = Retention(self.ledger, self.timers, outcome_bytes, dead)
         self.endings = Endings(self.ledger, self.queues, self.watchers, self.retention)
         self.intake = Intake(self.ledger)
         self.attempts = Attempts(

@@ -1,5 +1,9 @@
 """How long outcomes and sessions are remembered: by time, and within a budget of bytes."""
 
+from typing import Final
+
+from msgspec import Struct
+
 from taskq import limits
 from taskq.core import records as r
 from taskq.core.effects import Now
@@ -17,6 +21,17 @@ RUN = 100
 SWEEP_MS = 1_000
 
 
+class DeadBounds(Struct, frozen=True):
+    """How long dead jobs are kept, how many, and what they may weigh. The oldest go."""
+
+    keep_ms: int = limits.KEEP_DEAD_MS
+    jobs: int = limits.DEAD_JOBS_MAX
+    bytes: int = limits.DEAD_BYTES_BUDGET
+
+
+DEAD_BOUNDS: Final = DeadBounds()
+
+
 class Retention:
     """Forgets outcomes: the oldest of those kept equally long, when their time or the budget is over.
     Dead jobs are kept for people, whatever was asked, and have bounds of their own."""
@@ -26,18 +41,13 @@ class Retention:
         ledger: Ledger,
         timers: Timers,
         budget_bytes: int,
-        *,
-        dead_keep_ms: int = limits.KEEP_DEAD_MS,
-        dead_jobs: int = limits.DEAD_JOBS_MAX,
-        dead_bytes: int = limits.DEAD_BYTES_BUDGET,
+        dead: DeadBounds,
     ) -> None:
         self._ledger = ledger
         self._state = ledger.state
         self._timers = timers
         self._budget_bytes = budget_bytes
-        self._dead_keep_ms = dead_keep_ms
-        self._dead_jobs = dead_jobs
-        self._dead_bytes = dead_bytes
+        self._bounds = dead
         self._began_ms = 0  # boot
         # Finished jobs by how long they are kept: each line is in the order of finishing.
         self._lines: dict[int, Line[bytes]] = {}
@@ -81,7 +91,7 @@ class Retention:
         excess = state.outcome_bytes - state.dead_bytes - self._budget_bytes
         if excess > 0:
             self._trim_lines(excess)
-        if state.dead_jobs > self._dead_jobs or state.dead_bytes > self._dead_bytes:
+        if state.dead_jobs > self._bounds.jobs or state.dead_bytes > self._bounds.bytes:
             self._trim_dead()
 
     def _trim_lines(self, excess: int) -> None:
@@ -97,8 +107,8 @@ class Retention:
         self._forget(gone, [])
 
     def _trim_dead(self) -> None:
-        jobs = self._state.dead_jobs - self._dead_jobs
-        excess = self._state.dead_bytes - self._dead_bytes
+        jobs = self._state.dead_jobs - self._bounds.jobs
+        excess = self._state.dead_bytes - self._bounds.bytes
         gone: list[bytes] = []
         while (jobs > 0 or excess > 0) and len(gone) < SLICE and (first := self._dead.head()):
             self._dead.popleft()
@@ -118,7 +128,7 @@ class Retention:
                 line.popleft()
                 gone.append(job_id)
         while len(gone) < SLICE and (first := self._dead.head()) is not None:
-            if first[0] + self._dead_keep_ms > now.wall_ms:
+            if first[0] + self._bounds.keep_ms > now.wall_ms:
                 break
             self._dead.popleft()
             gone.append(first[1])

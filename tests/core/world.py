@@ -19,6 +19,7 @@ from taskq.core.broker import Broker, Event
 from taskq.core.effects import Blocked, Close, Connected, Effect, Heard, Lost, Now, Received, Send, Unblocked
 from taskq.core.job import Job
 from taskq.core.ledger import fold
+from taskq.core.retention import DeadBounds
 from taskq.core.state import State
 from taskq.protocol.messages import (
     AboutJobs,
@@ -450,8 +451,7 @@ class World:
         self.broker = Broker(
             Random(self._seed + self.epoch),
             outcome_bytes=self._outcome_bytes,
-            dead_jobs=self._dead_jobs,
-            dead_bytes=self._dead_bytes,
+            dead=DeadBounds(jobs=self._dead_jobs, bytes=self._dead_bytes),
             compact_slack_bytes=self._slack,
         )
         self.broker.recover(self.journal.items())
