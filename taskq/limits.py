@@ -130,10 +130,10 @@ DEAD_GROUPS_MAX: Final = 1_000
 SEARCHES_MAX: Final = 16
 SEARCHES_PER_PEER_MAX: Final = 4
 # Jobs that searches look at in one turn, and of those, how many are changed: a few milliseconds.
-SEARCH_SLICE: Final = 4_000
-BULK_SLICE: Final = 1_000
+SEARCH_SLICE: Final = 2_500
+BULK_SLICE: Final = 500
 # Ended jobs that wait for a commit before a search changes more: a batch is encoded in one go.
-BULK_AHEAD: Final = 4_000
+BULK_AHEAD: Final = 2_500
 # Lists whose next pages are kept ready, and the ids in all of them: 8 MB, if their jobs live.
 LISTINGS_KEPT_MAX: Final = 8
 LISTED_IDS_MAX: Final = 1_000_000

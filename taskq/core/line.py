@@ -6,9 +6,10 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-# Places looked at for each member that leaves, once those that left are more than those that stay:
-# one pass is over before they could be so again.
-PLACES_PER_LEAVER = 4
+# Members that left are looked for when they are one place in so many.
+EMPTY_PART = 8
+# Places looked at for each that leaves: a pass is over before there could be twice as many empty ones.
+PLACES_PER_LEAVER = 2 * EMPTY_PART
 # So few empty places are not worth a look.
 EMPTY_MIN = 32
 
@@ -54,7 +55,7 @@ class Line(Generic[T]):
         while places and len(self) and not self._stays((self._front or self._back)[0]):
             self._drop()
             places -= 1
-        if self._empty > EMPTY_MIN and self._empty * 2 > len(self):
+        if self._empty > EMPTY_MIN and self._empty * EMPTY_PART > len(self):
             self._pass(places)
 
     def _drop(self) -> None:
