@@ -12,6 +12,7 @@ from taskq.core.effects import Now
 from taskq.core.filters import STATES_FOR, Matcher, error_type_of, fault_of
 from taskq.core.job import Job
 from taskq.core.job_lines import line_bytes, line_of
+from taskq.core.snapshot import Snapshot
 from taskq.core.state import Kept, State
 from taskq.core.verbs import Verbs
 from taskq.core.workers import Roster
@@ -33,8 +34,7 @@ class Search(Protocol):
 
     peer: int
     matcher: Matcher
-    ids: list[bytes] | None  # what it looks at; None: it has not begun
-    at: int
+    snapshot: Snapshot | None  # what it looks at; None: it has not begun
     missed: int  # ids whose jobs are gone
     changes: bool  # it writes records, which must not run ahead of the disk
 
@@ -53,8 +53,7 @@ class Counting:
     def __init__(self, peer: int, request: int, matcher: Matcher) -> None:
         self.peer = peer
         self.matcher = matcher
-        self.ids: list[bytes] | None = None
-        self.at = 0
+        self.snapshot: Snapshot | None = None
         self.missed = 0
         self._request = request
         self._states: Counter[str] = Counter()
@@ -75,8 +74,7 @@ class Listing:
         self.peer = peer
         self.query = query
         self.matcher = matcher
-        self.ids: list[bytes] | None = None
-        self.at = 0
+        self.snapshot: Snapshot | None = None
         self.missed = 0
         self.left = 0  # ids that no page has been made of yet
         self._state = state
@@ -153,8 +151,7 @@ class Grouping:
     def __init__(self, peer: int, request: int, matcher: Matcher) -> None:
         self.peer = peer
         self.matcher = matcher
-        self.ids: list[bytes] | None = None
-        self.at = 0
+        self.snapshot: Snapshot | None = None
         self.missed = 0
         self._request = request
         self._groups: dict[tuple[str, str], _Group] = {}
@@ -196,8 +193,7 @@ class BulkRun:
         self.peer = peer
         self.matcher = matcher
         self.changes = not bulk.dry_run
-        self.ids: list[bytes] | None = None
-        self.at = 0
+        self.snapshot: Snapshot | None = None
         self.missed = 0
         self._bulk = bulk
         self._states: tuple[JobStateName, ...] = STATES_FOR[bulk.verb]

@@ -15,6 +15,7 @@ from taskq.core.ledger import Ledger
 from taskq.core.outbox import Outbox
 from taskq.core.peers import Peers
 from taskq.core.search_kinds import BulkRun, Counting, Grouping, Listing, Search
+from taskq.core.snapshot import Snapshot
 from taskq.core.state import Kept
 from taskq.core.verbs import Verbs
 from taskq.core.workers import Roster
@@ -95,40 +96,48 @@ class Searches:
 
     def _advance(self, search: Search, now: Now) -> bool:
         """One slice; True when the search has been answered."""
-        if search.ids is None:
-            search.ids = self._snapshot(search.matcher)
-            if len(search.ids) > limits.SEARCH_SLICE:
+        if search.snapshot is None:
+            ids = self._ids(search.matcher)
+            search.snapshot = Snapshot(ids)
+            if len(ids) > limits.SEARCH_SLICE:
                 return False  # ten milliseconds are gone, with a million jobs
-        if search.at < len(search.ids):
-            found = self._look(search, search.ids)
+        if not search.snapshot.is_packed:
+            search.snapshot.pack()
+            if not search.snapshot.is_packed:
+                return False
+        if not search.snapshot.is_over():
+            found, looked = self._look(search, search.snapshot)
             search.take(found, now)
             if search.changes:
                 self._changed += len(found)
-            if search.at < len(search.ids):
+            # A page of a long list comes in the next turn.
+            if not search.snapshot.is_over() or (
+                looked >= limits.SEARCH_SLICE and isinstance(search, Listing)
+            ):
                 return False
-            if isinstance(search, Listing) and len(search.ids) > limits.SEARCH_SLICE:
-                return False  # its page comes in the next turn
         self._out.say(search.peer, search.answer())
         if isinstance(search, Listing) and search.has_more:
             self._keep(search)
         return True
 
-    def _snapshot(self, matcher: Matcher) -> list[bytes]:
+    def _ids(self, matcher: Matcher) -> list[bytes]:
         if matcher.ids:
-            return matcher.ids
+            return list(matcher.ids)
         # Both in one turn: what moves between the two is there once, and not missed.
         ids = list(self._state.jobs) if matcher.wants_jobs else []
         if matcher.wants_outcomes:
             ids += self._state.outcomes
         return ids
 
-    def _look(self, search: Search, ids: list[bytes]) -> list[Job | Kept]:
+    def _look(self, search: Search, snapshot: Snapshot) -> tuple[list[Job | Kept], int]:
         """The next jobs that the search is for. Each is looked up anew: it may have changed since."""
         jobs, outcomes = self._state.jobs, self._state.outcomes
-        fits, at = search.matcher.fits, search.at
+        fits = search.matcher.fits
         found: list[Job | Kept] = []
-        for job_id in ids[at : at + limits.SEARCH_SLICE]:
-            at += 1
+        ids = snapshot.take(limits.SEARCH_SLICE)
+        looked = 0
+        for job_id in ids:
+            looked += 1
             job: Job | Kept | None = jobs.get(job_id) or outcomes.get(job_id)
             if job is None:
                 search.missed += 1
@@ -136,8 +145,8 @@ class Searches:
                 found.append(job)
                 if search.changes and len(found) >= limits.BULK_SLICE:
                     break
-        search.at = at
-        return found
+        snapshot.put_back(len(ids) - looked)
+        return found, looked
 
     def _must_wait(self, search: Search) -> bool:
         """Has enough been changed that is not on its way to the disk yet?"""
