@@ -80,8 +80,10 @@ class Ledger:
         self.state.forgotten(record)
 
     def revive(self, record: r.Revived, durability: int) -> list[Job]:
-        self._add(record, durability)
-        return self.state.revived(record)
+        seq = self._add(record, durability)
+        if seq:
+            self.open.jobs.extend([job.id for job in record.jobs])
+        return self.state.revived(record, seq)
 
     def restate(self, record: r.Restated) -> None:
         # Old batches are dropped on the strength of this one, so it must be as durable as they were.
@@ -150,7 +152,7 @@ def _list_contents(entry: BatchEntry, record: r.AnyRecord) -> None:
         case r.Submitted():
             entry.jobs.extend([spec.id for spec in record.jobs])
             entry.sessions.append(record.session)
-        case r.Restated():
+        case r.Restated() | r.Revived():
             entry.jobs.extend([job.id for job in record.jobs])
         case r.Succeeded() | r.Ended():
             entry.jobs.extend([item.id for item in record.items])

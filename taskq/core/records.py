@@ -198,10 +198,10 @@ def key_of(setting: Setting | Steering) -> SettingKey:
 
 
 class Revived(Record, frozen=True, tag=40):
-    """Dead jobs that begin anew: what their outcomes keep is all that is needed."""
+    """Dead jobs that begin anew, as they are now."""
 
-    wall_ms: int
-    ids: list[bytes]
+    terms: list[Terms]
+    jobs: list[FullJob]
 
 
 AnyRecord = (

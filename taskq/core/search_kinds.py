@@ -79,18 +79,15 @@ class Listing:
         self.left = 0  # ids that no page has been made of yet
         self._state = state
         self._roster = roster
-        self._filter = query.filter
+        self.filter = query.filter
         self._runs: list[list[bytes]] = []  # each in order
         self._sorted: Iterator[bytes] | None = None
         self._next: bytes | None = None  # the first of the next page
-        self._after = b""  # where the last page ended
+        self.after = b""  # where the last page ended
 
     @property
     def has_more(self) -> bool:
         return self._next is not None
-
-    def goes_on_with(self, peer: int, query: Query) -> bool:
-        return peer == self.peer and query.after == self._after and query.filter == self._filter
 
     def take(self, found: list[Job | Kept], now: Now) -> None:
         after = self.query.after
@@ -118,7 +115,7 @@ class Listing:
                 items.append(line)
                 size += line_bytes(line)
             self._advance()
-        return Page(self.query.request, items, self._after if self._next is not None else b"")
+        return Page(self.query.request, items, self.after if self._next is not None else b"")
 
     def _line(self, job_id: bytes) -> JobLine | None:
         """A job as it is now, if it is still looked for."""
@@ -130,7 +127,7 @@ class Listing:
     def _advance(self) -> None:
         assert self._sorted is not None
         assert self._next is not None
-        self._after = self._next
+        self.after = self._next
         self._next = next(self._sorted, None)
         self.left -= 1
 

@@ -21,6 +21,9 @@ from taskq.core.verbs import Verbs
 from taskq.core.workers import Roster
 from taskq.protocol.messages import AboutJobs, Bulk, GroupDead, Query, Refusal, Tally
 
+# What a job that is changed takes in a batch, about; one that takes more counts as several.
+BYTES_OF_A_CHANGE = 1_000
+
 
 class Searches:
     """All searches that run; each turn works on one of them."""
@@ -34,7 +37,7 @@ class Searches:
         self._verbs = verbs
         self._out = out
         self._listings: list[Listing] = []  # that have more pages, the latest last
-        self._changed = 0  # jobs, by searches, since batch `_changed_in` was opened
+        self._changed = 0  # about how many jobs, by searches, since batch `_changed_in` was opened
         self._changed_in = 0
 
     def begin(self, peer: int, asked: AboutJobs, now: Now) -> None:
@@ -87,11 +90,13 @@ class Searches:
     def _listing(self, peer: int, query: Query, now: Now) -> Listing:
         """The one that goes on where the last page ended, or a new one."""
         self._listings = [listing for listing in self._listings if listing.peer in self._peers.peers]
-        for listing in self._listings:
-            if listing.goes_on_with(peer, query):
-                self._listings.remove(listing)
-                listing.query = query
-                return listing
+        mine = [kept for kept in self._listings if kept.peer == peer and kept.filter == query.filter]
+        for listing in mine:
+            self._listings.remove(listing)
+        # Of one filter a peer goes through one list at a time: an older one does not know the newest jobs.
+        if mine and query.after and mine[-1].after == query.after:
+            mine[-1].query = query
+            return mine[-1]
         return Listing(peer, query, Matcher(query.filter, now), self._state, self._roster)
 
     def _advance(self, search: Search, now: Now) -> bool:
@@ -108,8 +113,6 @@ class Searches:
         if not search.snapshot.is_over():
             found, looked = self._look(search, search.snapshot)
             search.take(found, now)
-            if search.changes:
-                self._changed += len(found)
             # A page of a long list comes in the next turn.
             if not search.snapshot.is_over() or (
                 looked >= limits.SEARCH_SLICE and isinstance(search, Listing)
@@ -135,7 +138,7 @@ class Searches:
         fits = search.matcher.fits
         found: list[Job | Kept] = []
         ids = snapshot.take(limits.SEARCH_SLICE)
-        looked = 0
+        looked = size = 0
         for job_id in ids:
             looked += 1
             job: Job | Kept | None = jobs.get(job_id) or outcomes.get(job_id)
@@ -143,9 +146,12 @@ class Searches:
                 search.missed += 1
             elif fits(job):
                 found.append(job)
-                if search.changes and len(found) >= limits.BULK_SLICE:
+                size += job.size if isinstance(job, Kept) else 0  # a retry writes it all again
+                if search.changes and (len(found) >= limits.BULK_SLICE or size > limits.BATCH_BYTES_TARGET):
                     break
         snapshot.put_back(len(ids) - looked)
+        if search.changes:
+            self._changed += len(found) + size // BYTES_OF_A_CHANGE
         return found, looked
 
     def _must_wait(self, search: Search) -> bool:

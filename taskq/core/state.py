@@ -76,7 +76,7 @@ class State:
             case r.Setting():
                 self.set(record, seq)
             case r.Revived():
-                self.revived(record)
+                self.revived(record, seq)
             case _:
                 assert_never(record)
 
@@ -199,26 +199,7 @@ class State:
             if old is not None:  # the live path: all else is as it says
                 old.seq = seq
                 continue
-            job = Job(
-                id=full.id,
-                terms=shared[full.terms],
-                payload=full.payload,
-                submitted_ms=full.submitted_ms,
-                seq=seq,
-                flags=full.flags,
-                ext=full.ext,
-                state=cast(JobStateName, intern(full.state)),  # states are compared by identity
-                due_ms=full.due_ms,
-                failures=full.failures,
-                crashes=full.crashes,
-                lease=full.lease,
-                past=tuple(full.past),
-                holder=full.holder,
-                started_ms=full.started_ms,
-            )
-            self.jobs[full.id] = job
-            self.live_bytes += job.live_bytes
-            self.unfinished[job.terms.queue] = self.unfinished.get(job.terms.queue, 0) + 1
+            self._make(full, shared[full.terms], seq)
 
     def session_restated(self, record: r.SessionRestated, seq: int) -> None:
         self.sessions[record.session] = Session(
@@ -234,33 +215,13 @@ class State:
             self.settings.pop(key, None)
             self.setting_seqs.pop(key, None)
 
-    def revived(self, record: r.Revived) -> list[Job]:
-        """Dead jobs are jobs again, and nothing counts that was before; returns them."""
+    def revived(self, record: r.Revived, seq: int) -> list[Job]:
+        """Dead jobs are jobs again; returns them."""
+        shared = [self.share(terms) for terms in record.terms]
         made = []
-        for job_id in record.ids:
-            kept = self.outcomes.get(job_id)
-            # None: its older records were dropped, and a later one says everything about it.
-            if kept is None or isinstance(kept.item, r.SuccessItem) or kept.item.state != DEAD:
-                continue
-            item, terms = kept.item, kept.terms
-            self._drop_outcome(job_id)
-            job = Job(
-                id=job_id,
-                terms=terms,
-                payload=item.payload,
-                submitted_ms=record.wall_ms,
-                seq=kept.seq,  # what is needed to make it again stands there
-                flags=item.flags,
-                ext=item.ext,
-                # A worker that was given up may yet say that it has succeeded.
-                lease=item.lease,
-                past=tuple(item.past),
-            )
-            self.jobs[job_id] = job
-            if job.seq:
-                self.live_bytes += job.live_bytes
-            self.unfinished[terms.queue] = self.unfinished.get(terms.queue, 0) + 1
-            made.append(job)
+        for full in record.jobs:
+            self._drop_outcome(full.id)
+            made.append(self._make(full, shared[full.terms], seq))
         return made
 
     # -- parts of the above -------------------------------------------------------------------
@@ -274,6 +235,30 @@ class State:
             self._terms.clear()
         self._terms[terms] = terms
         return terms
+
+    def _make(self, full: r.FullJob, terms: Terms, seq: int) -> Job:
+        job = Job(
+            id=full.id,
+            terms=terms,
+            payload=full.payload,
+            submitted_ms=full.submitted_ms,
+            seq=seq,
+            flags=full.flags,
+            ext=full.ext,
+            state=cast(JobStateName, intern(full.state)),  # states are compared by identity
+            due_ms=full.due_ms,
+            failures=full.failures,
+            crashes=full.crashes,
+            lease=full.lease,
+            past=tuple(full.past),
+            holder=full.holder,
+            started_ms=full.started_ms,
+        )
+        self.jobs[full.id] = job
+        if seq:
+            self.live_bytes += job.live_bytes
+        self.unfinished[terms.queue] = self.unfinished.get(terms.queue, 0) + 1
+        return job
 
     def _end(self, job_id: bytes, state: JobStateName) -> None:
         job = self.jobs.pop(job_id, None)

@@ -8,12 +8,13 @@ from taskq.core.attempts import Attempts
 from taskq.core.effects import Now
 from taskq.core.endings import Endings
 from taskq.core.filters import STATES_FOR
-from taskq.core.job import RUNNING, Job
+from taskq.core.job import READY, RUNNING, Job
 from taskq.core.ledger import Ledger
+from taskq.core.records import TermsIndex
 from taskq.core.retention import Retention
 from taskq.core.state import Kept
 from taskq.core.timers import Timers
-from taskq.protocol.messages import FSYNC, MEMORY, Verb
+from taskq.protocol.messages import FSYNC, Verb
 
 
 class Verbs:
@@ -51,13 +52,18 @@ class Verbs:
         self._endings.cancel(jobs, reason, now)
 
     def _revive(self, kept: list[Kept], now: Now) -> None:
-        for durability, ids in _by_durability(kept):
-            for job in self._ledger.revive(r.Revived(now.wall_ms, ids), durability):
+        durable = [each for each in kept if each.seq]
+        fleeting = [each for each in kept if not each.seq]
+        for part in (durable, fleeting):
+            if not part:
+                continue
+            strictest = min(each.terms.durability for each in part)
+            for job in self._ledger.revive(_revived(part, now), strictest):
                 self._attempts.ready(job)
                 if job.terms.expires_ms:
                     expires_ms = now.boot_ms + job.terms.expires_ms
                     self._timers.after(expires_ms, "expires", job.id, job.submitted_ms)
-                self.revived += 1
+        self.revived += len(kept)
         self._retention.left(kept)
 
     def _forget(self, kept: list[Kept]) -> None:
@@ -67,13 +73,29 @@ class Verbs:
         self._retention.left(kept)
 
 
-def _by_durability(kept: list[Kept]) -> list[tuple[int, list[bytes]]]:
-    """What is in the journal, with the strictest that is asked for among them; and what is not."""
-    durable = [each for each in kept if each.seq]
-    fleeting = [each.item.id for each in kept if not each.seq]
-    parts: list[tuple[int, list[bytes]]] = []
-    if durable:
-        parts.append((min(each.terms.durability for each in durable), [each.item.id for each in durable]))
-    if fleeting:
-        parts.append((MEMORY, fleeting))
-    return parts
+def _revived(kept: list[Kept], now: Now) -> r.Revived:
+    """As if they were submitted now; but a worker that was given up may yet say that it has succeeded."""
+    index = TermsIndex()
+    jobs = []
+    for each in kept:
+        item = each.item
+        assert not isinstance(item, r.SuccessItem)
+        jobs.append(
+            r.FullJob(
+                id=item.id,
+                terms=index.index(each.terms),
+                payload=item.payload,
+                flags=item.flags,
+                ext=item.ext,
+                state=READY,
+                submitted_ms=now.wall_ms,
+                due_ms=0,
+                failures=0,
+                crashes=0,
+                lease=item.lease,
+                past=item.past,
+                holder=b"",
+                started_ms=0,
+            )
+        )
+    return r.Revived(index.terms, jobs)
