@@ -8,11 +8,11 @@ from tests.simulation.agenda import Violation
 class Life:
     """One job in the journal."""
 
-    def __init__(self, record: r.Submitted, terms: Terms, before: "Life | None") -> None:
-        self.before = before  # one that ended and was forgotten, before its id came back
-        self.session = record.session
+    def __init__(self, session: bytes, submitted_ms: int, terms: Terms, before: "Life | None") -> None:
+        self.before = before  # one that ended, and was forgotten or revived, before its id came back
+        self.session = session
         self.terms = terms
-        self.submitted_ms = record.wall_ms
+        self.submitted_ms = submitted_ms
         self.failures = 0
         self.crashes = 0
         self.failed_under: list[int] = []
@@ -102,6 +102,9 @@ class Audit:
                     for job_id in record.ids:
                         if job_id in self.lives:
                             self.lives[job_id].is_forgotten = True
+                case r.Revived():
+                    for full in record.jobs:
+                        self._revived(full, record.terms[full.terms])
                 case r.Restated() | r.SessionRestated():
                     pass  # nothing new: that the fold does not change is checked elsewhere
 
@@ -117,7 +120,7 @@ class Audit:
                 if self._repeated.get(spec.id, 1) < 2 and not is_forgotten:
                     raise Violation("I9", f"job {spec.id.hex()} was submitted once and is there twice")
             self.submitted.append(spec.id)
-            self.lives[spec.id] = Life(record, record.terms[spec.terms], old)
+            self.lives[spec.id] = Life(record.session, record.wall_ms, record.terms[spec.terms], old)
 
     def _delivered(self, record: r.Delivered) -> None:
         for held in record.items:
@@ -169,6 +172,17 @@ class Audit:
             retry = life.terms.retry
             if item.failures > retry.max_attempts or item.crashes > retry.max_crashes + 1:
                 raise Violation("I5", f"job {item.id.hex()} was run too often: {item}")
+
+    def _revived(self, full: r.FullJob, terms: Terms) -> None:
+        """A dead job begins anew, as it was submitted."""
+        old = self.lives.get(full.id)
+        if old is None or old.state != "dead" or old.is_forgotten:
+            there = "nobody" if old is None else old.state or "a job without outcome"
+            raise Violation("I3", f"job {full.id.hex()} was revived, and is {there}")
+        if terms != old.terms:
+            raise Violation("I2", f"job {full.id.hex()} came back with other terms")
+        self._repeated[full.id] = self._repeated.get(full.id, 1) + 1
+        self.lives[full.id] = Life(old.session, full.submitted_ms, terms, old)
 
     def _count(self, life: Life, job_id: bytes, lease: int, failures: int, crashes: int) -> None:
         """Each attempt fails at most once."""

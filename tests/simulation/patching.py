@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from taskq import limits
+from taskq.core import snapshot
 from taskq.worker import session as worker_session
 
 
@@ -41,3 +42,8 @@ def small_limits(patch: Patch) -> None:
     patch.set(worker_session, "BATCH_MAX", 3)
     patch.set(limits, "COMPACT_SLICE", 2)
     patch.set(limits, "PAST_LEASES_MAX", 3)
+    patch.set(limits, "SEARCH_SLICE", 3)
+    patch.set(limits, "BULK_SLICE", 2)
+    patch.set(limits, "BULK_AHEAD", 4)
+    patch.set(limits, "LISTED_IDS_MAX", 20)
+    patch.set(snapshot, "PACKED_PER_TURN", 5)
