@@ -34,6 +34,16 @@ class Line(Generic[T]):
     def append(self, item: T) -> None:
         self._back.append(item)
 
+    @property
+    def tail(self) -> deque[T]:
+        """Where `append` puts it, for those who have many: good until somebody leaves."""
+        return self._back
+
+    @property
+    def first(self) -> deque[T]:
+        """The part that begins with the head, for those who take many: good until somebody leaves."""
+        return self._front or self._back
+
     def head(self) -> T | None:
         """Who is first, of those that stay."""
         while self._front or self._back:

@@ -1,5 +1,6 @@
 """How long outcomes and sessions are remembered: by time, and within a budget of bytes."""
 
+from collections import deque
 from typing import Final
 
 from msgspec import Struct
@@ -64,7 +65,7 @@ class Retention:
     def note(self, job_ids: list[bytes]) -> None:
         """These were finished now."""
         outcomes = self._state.outcomes
-        terms, line = None, self._new_line()
+        terms, tail = None, deque[bytes]()
         for job_id in job_ids:
             kept = outcomes.get(job_id)
             if kept is None:
@@ -74,8 +75,8 @@ class Retention:
                 continue
             if kept.terms is not terms:
                 terms = kept.terms
-                line = self._line(terms.keep_ms)
-            line.append(job_id)
+                tail = self._line(terms.keep_ms).tail
+            tail.append(job_id)
 
     def left(self, kept: list[Kept]) -> None:
         """The outcomes of these are gone by somebody else's hand."""
@@ -95,15 +96,18 @@ class Retention:
             self._trim_dead()
 
     def _trim_lines(self, excess: int) -> None:
+        outcomes = self._state.outcomes
         gone: list[bytes] = []
         while excess > 0 and len(gone) < SLICE and (line := self._oldest_line()):
-            for _ in range(RUN):
-                job_id = line.head()
-                if job_id is None or excess <= 0:
+            first = line.first
+            for _ in range(min(RUN, len(first))):
+                job_id = first.popleft()
+                kept = outcomes.get(job_id)
+                if kept is not None:
+                    excess -= kept.size + limits.OUTCOME_OVERHEAD_BYTES
+                    gone.append(job_id)
+                if excess <= 0:
                     break
-                line.popleft()
-                excess -= self._state.outcomes[job_id].size + limits.OUTCOME_OVERHEAD_BYTES
-                gone.append(job_id)
         self._forget(gone, [])
 
     def _trim_dead(self) -> None:
@@ -122,16 +126,18 @@ class Retention:
         gone: list[bytes] = []
         outcomes = self._state.outcomes
         for keep_ms, line in self._lines.items():
-            while len(gone) < SLICE and (job_id := line.head()) is not None:
-                if outcomes[job_id].item.finished_ms + keep_ms > now.wall_ms:
+            while len(gone) < SLICE and (first := line.first):
+                kept = outcomes.get(first[0])
+                if kept is not None and kept.item.finished_ms + keep_ms > now.wall_ms:
                     break
-                line.popleft()
-                gone.append(job_id)
-        while len(gone) < SLICE and (first := self._dead.head()) is not None:
-            if first[0] + self._bounds.keep_ms > now.wall_ms:
+                job_id = first.popleft()
+                if kept is not None:
+                    gone.append(job_id)
+        while len(gone) < SLICE and (dead := self._dead.head()) is not None:
+            if dead[0] + self._bounds.keep_ms > now.wall_ms:
                 break
             self._dead.popleft()
-            gone.append(first[1])
+            gone.append(dead[1])
         self._lines = {keep_ms: line for keep_ms, line in self._lines.items() if len(line)}
         self._forget(gone, self._old_sessions(now))
         again_ms = 0 if len(gone) >= SLICE else SWEEP_MS

@@ -117,14 +117,13 @@ class Machine(RuleBasedStateMachine):
         self.world.bulk(verb, queue=queue, task="*")
         meant = ("dead",) if retries else ("scheduled", "ready", "running")
         for name, state in states.items():
-            if state in meant and queue in ("", self.submissions[name][2].get("queue", "default")):
-                assert (
-                    self.world.state(name) != "dead"
-                    if retries
-                    else self.world.state(name) in OUTCOMES | {"unknown"}
-                )
-                if retries:
-                    self.kept.pop(name, None)
+            if state not in meant or queue not in ("", self.submissions[name][2].get("queue", "default")):
+                continue
+            if retries:
+                assert self.world.state(name) != "dead"
+                self.kept.pop(name, None)
+            else:
+                assert self.world.state(name) in ("cancelled", "unknown")
 
     @precondition(lambda self: any(name in self.world.peers for name in PRODUCERS))
     @rule(pick=st.sampled_from(PRODUCERS))
