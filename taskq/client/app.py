@@ -15,6 +15,7 @@ import msgspec
 from taskq import limits
 from taskq.client.address import addresses_of, token_of
 from taskq.client.job import Job
+from taskq.client.jobs import Dead, Jobs
 from taskq.client.options import (
     DeclareOptions,
     DurabilityName,
@@ -23,8 +24,6 @@ from taskq.client.options import (
     durability_of,
     id_of,
 )
-from taskq.client.jobs import Dead, Jobs
-from taskq.client.options import DeclareOptions, DurabilityName, TaskOptions, durability_of, id_of
 from taskq.client.producer import ASK_TIMEOUT, Producer
 from taskq.client.seconds import Seconds, millis_of
 from taskq.client.session import NewJob, Submission

@@ -588,6 +588,8 @@ def what_is_handed_back_stays_in_line(patch: Patch) -> None:
 @mutant
 def a_worker_keeps_its_line_when_it_is_asked(patch: Patch) -> None:
     patch.set(Line, "take_out", lambda line, leases: [])
+
+
 # -- searches, and dead jobs that are run again ---------------------------------------------------------
 
 
