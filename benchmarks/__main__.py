@@ -25,6 +25,7 @@ PROGRAMS: Final = (
     "connections",
     "mixed",
     "idle",
+    "bulk",
 )
 HEADS: Final = ("program", "what", "durability", "due", "goal", "measured", "min", "max", "holds")
 LEFT: Final = 3

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from taskq.client.bounds import Concurrency, Rate
     from taskq.client.context import Context, current
     from taskq.client.job import AttemptInfo, Job, JobInfo, Progress
+    from taskq.client.jobs import BulkResult, DeadGroup
     from taskq.client.retry import RetryPolicy
     from taskq.client.sync import SyncJob
     from taskq.client.task import Call, Task
@@ -57,6 +58,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AttemptInfo",
+    "BulkResult",
     "Busy",
     "Call",
     "Concurrency",
@@ -65,6 +67,7 @@ __all__ = [
     "Conflict",
     "ConnectionLost",
     "Context",
+    "DeadGroup",
     "DecodeError",
     "Discard",
     "EncodeError",
@@ -110,6 +113,8 @@ _LAZY = {
     "Job": "taskq.client.job",
     "JobInfo": "taskq.client.job",
     "Progress": "taskq.client.job",
+    "BulkResult": "taskq.client.jobs",
+    "DeadGroup": "taskq.client.jobs",
     "RetryPolicy": "taskq.client.retry",
     "SyncJob": "taskq.client.sync",
     "Call": "taskq.client.task",

@@ -124,6 +124,30 @@ WATCHED_PER_PEER_MAX: Final = 1_000_000
 # Distinct terms (task, queue, options) shared between jobs before the table starts again.
 TERMS_CACHE_MAX: Final = 10_000
 
+# Dead jobs wait for people, who read the first and the largest groups: the oldest go when there are
+# more than this, or when what they carry (arguments, tracebacks) weighs more.
+DEAD_JOBS_MAX: Final = 100_000
+DEAD_BYTES_BUDGET: Final = 128 * 1024 * 1024
+
+# -- looking for jobs -------------------------------------------------------------------------
+
+# As many as there are.
+FILTER_STATES_MAX: Final = 8
+# Jobs in one page: a page is made in one turn.
+PAGE_MAX: Final = 1_000
+DEAD_GROUPS_MAX: Final = 1_000
+# Searches that run at once: each holds the ids of all jobs, 8 MB for a million.
+SEARCHES_MAX: Final = 16
+SEARCHES_PER_PEER_MAX: Final = 4
+# Jobs that searches look at in one turn, and of those, how many are changed: a few milliseconds.
+SEARCH_SLICE: Final = 2_500
+BULK_SLICE: Final = 500
+# Ended jobs that wait for a commit before a search changes more: a batch is encoded in one go.
+BULK_AHEAD: Final = 2_500
+# Lists whose next pages are kept ready, and the ids in all of them: 8 MB, if their jobs live.
+LISTINGS_KEPT_MAX: Final = 8
+LISTED_IDS_MAX: Final = 1_000_000
+
 # -- the journal ------------------------------------------------------------------------------
 
 # Old batches are written again when the journal is more than twice its live bytes plus this.

@@ -9,7 +9,7 @@ from click.core import ParameterSource
 from taskq import limits
 from taskq.cli import output
 from taskq.cli.main import Talk
-from taskq.cli.values import ADDRESS, SIZE, UNIX
+from taskq.cli.values import ADDRESS, COUNT, DURATION, SIZE, UNIX
 
 RUN_EXAMPLES: Final = """\b
 Examples:
@@ -60,6 +60,27 @@ Examples:
     default=str(limits.OUTCOME_BYTES_BUDGET),
     show_default="256MiB",
     help="How much memory results may take before the oldest are dropped.",
+)
+@click.option(
+    "--keep-dead",
+    type=DURATION,
+    default="7d",
+    show_default=True,
+    help="How long dead jobs are kept for people to look at and to retry.",
+)
+@click.option(
+    "--dead-jobs",
+    type=COUNT,
+    default=str(limits.DEAD_JOBS_MAX),
+    show_default="100k",
+    help="How many of them; the oldest are dropped.",
+)
+@click.option(
+    "--dead-bytes",
+    type=SIZE,
+    default=str(limits.DEAD_BYTES_BUDGET),
+    show_default="128MiB",
+    help="How much memory they may take.",
 )
 @click.pass_context
 def command(ctx: click.Context, /, listen: str | None, **options: Any) -> int | None:

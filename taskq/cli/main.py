@@ -24,6 +24,8 @@ VERBS: Final = {
     "broker": "Run the broker.",
     "worker": "Run the tasks of an application.",
     "submit": "Submit a job.",
+    "jobs": "Look for jobs; cancel, retry or delete them.",
+    "dead": "Look at dead jobs; retry, discard or export them.",
     "status": "Show the broker, its queues and its workers.",
     "ping": "Ask whether the broker answers.",
     "bench": "Measure jobs per second.",

@@ -83,10 +83,17 @@ def _read(path: Path) -> Source:
 
 def _share(source: Source, verbs: Mapping[str, Callable[[], click.Command]], checked: Defaults) -> None:
     for verb, load in verbs.items():
-        known = options(load())
-        if SHARED in known:
-            value = _value(source.name, SHARED, source.values[SHARED], known[SHARED])
-            checked.setdefault(verb, {}).setdefault(SHARED, value)
+        command = load()
+        _share_with(command, source, checked.setdefault(verb, {}))
+        # A group's own verbs take the address, not the group.
+        for name, inner in getattr(command, "commands", {}).items():
+            _share_with(inner, source, checked[verb].setdefault(name, {}))
+
+
+def _share_with(command: click.Command, source: Source, found: dict[str, Any]) -> None:
+    known = options(command)
+    if SHARED in known:
+        found.setdefault(SHARED, _value(source.name, SHARED, source.values[SHARED], known[SHARED]))
 
 
 def _table(

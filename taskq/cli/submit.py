@@ -154,7 +154,7 @@ async def _print_results(calls: "list[Call[Any]]", timeout_ms: int | None, as_js
             ids = " ".join(job.id for job in jobs[:3])
             raise TimeoutError(f"not all ended within {timeout_ms} ms; they go on: {ids}") from None
     for job, result in zip(jobs, ended, strict=True):
-        _print_result(job.id, result, as_json)
+        print_result(job.id, result, as_json)
     errors = [result for result in ended if isinstance(result, BaseException)]
     if 0 < len(errors) < len(jobs):
         return Exit.PARTLY
@@ -171,7 +171,7 @@ async def _submitted(app: "TaskQ", calls: "list[Call[Any]]") -> "list[Job[Any]]"
         raise group.exceptions[0] from None
 
 
-def _print_result(job_id: str, result: Any, as_json: bool) -> None:
+def print_result(job_id: str, result: Any, as_json: bool) -> None:
     if isinstance(result, BaseException):
         output.say(f"taskq: error: {result}")
         if as_json:

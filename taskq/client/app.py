@@ -15,6 +15,7 @@ import msgspec
 from taskq import limits
 from taskq.client.address import addresses_of, token_of
 from taskq.client.job import Job
+from taskq.client.jobs import Dead, Jobs
 from taskq.client.options import (
     DeclareOptions,
     DurabilityName,
@@ -40,18 +41,24 @@ class TaskQ:
 
     `url` is `taskq://HOST:PORT`, `taskq://HOST:PORT/NAMESPACE`, `unix:PATH`, or several; without it
     $TASKQ_URL, else taskq://127.0.0.1:7700. The token is `token`, else what $TASKQ_TOKEN_FILE or
-    $TASKQ_TOKEN holds.
+    $TASKQ_TOKEN holds. A `viewer` may look and not submit: every token is good for that.
 
     It connects at first use, once per event loop that uses it: `close` closes the connection of the
     loop that it is called in. After a fork the child connects anew.
     """
 
     def __init__(
-        self, url: str | Sequence[str] | None = None, *, name: str = "", token: str | None = None
+        self,
+        url: str | Sequence[str] | None = None,
+        *,
+        name: str = "",
+        token: str | None = None,
+        role: Literal["producer", "viewer"] = "producer",
     ) -> None:
         self._addresses = addresses_of(url)
         self._name = name
         self._token = token
+        self._role: Literal["producer", "viewer"] = role
         self._tasks: dict[str, Task[..., Any]] = {}
         self._producers: dict[asyncio.AbstractEventLoop, Producer] = {}
         self._latest: Producer | None = None
@@ -264,6 +271,16 @@ class TaskQ:
         return report
 
     @cached_property
+    def jobs(self) -> Jobs:
+        """Looking for jobs, and doing something to all that are found."""
+        return Jobs(self)
+
+    @cached_property
+    def dead(self) -> Dead:
+        """Dead jobs: list, group, retry, discard, export them."""
+        return Dead(self)
+
+    @cached_property
     def sync(self) -> SyncTaskQ:
         """The same verbs for code without asyncio."""
         return SyncTaskQ(self)
@@ -280,7 +297,7 @@ class TaskQ:
         if producer is None or producer.is_over:
             for gone in [each for each in self._producers if each.is_closed()]:
                 del self._producers[gone]
-            producer = Producer(self.urls, name=self._name, token=self.token)
+            producer = Producer(self.urls, name=self._name, token=self.token, role=self._role)
             self._producers[loop] = producer
         self._latest = producer
         return producer

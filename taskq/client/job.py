@@ -23,7 +23,18 @@ from taskq.errors import (
     ResultGone,
 )
 from taskq.limits import TEXT_CHARS_MAX
-from taskq.protocol.messages import AttemptReport, JobReport, JobStateName, Outcome, Receipts
+from taskq.protocol.messages import (
+    AttemptReport,
+    Bulk,
+    BulkReport,
+    Fault,
+    Filter,
+    JobLine,
+    JobReport,
+    JobStateName,
+    Outcome,
+    Receipts,
+)
 
 if TYPE_CHECKING:
     from taskq.client.app import TaskQ
@@ -103,6 +114,32 @@ class Job(Struct, Generic[R], gc=False, eq=False):
             raise NotFound(f"there is no job {self.id}")
         return code == "cancelled"
 
+    async def retry(self) -> "Job[R]":
+        """Run a dead job again, under its id, with all its attempts before it. Returns this handle,
+        which waits for the new outcome.
+
+        Raises NotFound when there is no such job, Refused (code `not_dead`) when it is not dead.
+        """
+        producer = self._app._producer()
+        wanted = Filter(ids=[self._id])
+        report = await producer.ask(
+            lambda answer: producer.session.question(lambda number: Bulk(number, "retry", wanted), answer),
+            ASK_TIMEOUT,
+        )
+        assert isinstance(report, BulkReport)
+        if not report.done:
+            state = next(iter(report.skipped), "unknown")
+            if state == "unknown":
+                raise NotFound(f"there is no job {self.id}, or its outcome is no longer kept")
+            raise Refused(f"job {self.id} is {state}; only dead jobs can be retried", code="not_dead")
+        self._outcome, self._value = None, _NOTHING
+        return self
+
+    async def why(self) -> str:
+        """Why it is not running, where it runs, or how it ended."""
+        info = await self.info()
+        return info.why or info.end
+
     def _settle(self, outcome: Outcome) -> None:
         if self._outcome is None:
             self._outcome = outcome
@@ -175,6 +212,21 @@ class JobInfo:
     progress: "Progress | None"
     why: str  # why it is not running
     history: tuple["AttemptInfo", ...] = ()  # attempts that did not succeed: the first ones and the last
+    key: str = ""
+
+    @property
+    def end(self) -> str:
+        """How it ended, as a sentence; empty while it has not."""
+        match self.state:
+            case "succeeded":
+                return "it has succeeded"
+            case "cancelled":
+                return f"it was cancelled: {self.reason}" if self.reason else "it was cancelled"
+            case "expired":
+                return "it waited longer than it was allowed to"
+            case "dead":
+                return f"it is dead: {self.error or self.reason or 'its last attempt failed'}"
+        return ""
 
     @staticmethod
     def _of(report: JobReport) -> "JobInfo":
@@ -188,17 +240,42 @@ class JobInfo:
             max_attempts=report.max_attempts,
             failures=report.failures,
             crashes=report.crashes,
-            submitted_at=_moment(report.submitted_ms),
-            due_at=_moment(report.due_ms),
-            started_at=_moment(report.started_ms),
-            finished_at=_moment(report.finished_ms),
+            submitted_at=moment(report.submitted_ms),
+            due_at=moment(report.due_ms),
+            started_at=moment(report.started_ms),
+            finished_at=moment(report.finished_ms),
             worker=report.worker,
-            error="" if fault is None else f"{fault.type}: {fault.message}",
+            error=_error(fault),
             traceback="" if fault is None else fault.traceback,
             reason=report.reason,
             progress=None if progress is None else Progress(progress.done, progress.total, progress.text),
             why=report.why,
             history=tuple(map(AttemptInfo._of, report.history)),
+        )
+
+    @staticmethod
+    def _of_line(line: JobLine) -> "JobInfo":
+        """As it stands in a list: without progress and `why`, mostly without traceback."""
+        return JobInfo(
+            id=line.id.hex(),
+            task=line.task,
+            queue=line.queue,
+            state=line.state,
+            attempts=line.attempts,
+            max_attempts=line.max_attempts,
+            failures=line.failures,
+            crashes=line.crashes,
+            submitted_at=moment(line.submitted_ms),
+            due_at=moment(line.due_ms),
+            started_at=moment(line.started_ms),
+            finished_at=moment(line.finished_ms),
+            worker=line.worker,
+            error=_error(line.fault),
+            traceback="" if line.fault is None else line.fault.traceback,
+            reason=line.reason,
+            progress=None,
+            why="",
+            key=line.key,
         )
 
 
@@ -219,8 +296,8 @@ class AttemptInfo:
         return AttemptInfo(
             attempt=report.attempt,
             ending=report.ending,
-            started_at=_moment(report.started_ms),
-            ended_at=_moment(report.ended_ms),
+            started_at=moment(report.started_ms),
+            ended_at=moment(report.ended_ms),
             worker=report.worker,
             error=report.error,
             status=report.status,
@@ -236,5 +313,10 @@ class Progress:
     message: str
 
 
-def _moment(wall_ms: int) -> datetime | None:
+def _error(fault: Fault | None) -> str:
+    return "" if fault is None else f"{fault.type}: {fault.message}"
+
+
+def moment(wall_ms: int) -> datetime | None:
+    """A wall time of the wire; 0 is none."""
     return datetime.fromtimestamp(wall_ms / 1000, UTC) if wall_ms else None

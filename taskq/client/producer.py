@@ -12,7 +12,7 @@ from taskq.client.ids import IdMaker
 from taskq.client.link import Link
 from taskq.client.session import Answer, ClientSession, NewJob, OnAnswer, Submission
 from taskq.errors import ConnectionLost, Refused, TaskqError
-from taskq.protocol.messages import Outcome
+from taskq.protocol.messages import Outcome, Role
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 class Producer:
     """Lives on the loop that it is made in, from `start` to `close`. Reconnects by itself."""
 
-    def __init__(self, urls: Sequence[str], *, name: str, token: str | None) -> None:
+    def __init__(self, urls: Sequence[str], *, name: str, token: str | None, role: Role = "producer") -> None:
         self.session = ClientSession()
         self.ids = IdMaker()
         self._loop = asyncio.get_running_loop()
@@ -30,7 +30,7 @@ class Producer:
         self.link = Link(
             urls,
             session=os.urandom(16),
-            role="producer",
+            role=role,
             speaker=self.session,
             name=name,
             token=token,

@@ -11,8 +11,11 @@ from typing import Final, TypeVar
 from taskq import limits
 from taskq.errors import Busy, Refused
 from taskq.protocol.messages import (
+    BulkReport,
     Cancel,
     Confirm,
+    Counted,
+    DeadGroups,
     FromBroker,
     Inspect,
     JobReport,
@@ -20,6 +23,7 @@ from taskq.protocol.messages import (
     Message,
     Outcome,
     Outcomes,
+    Page,
     Receipts,
     Refusal,
     Settings,
@@ -36,7 +40,18 @@ from taskq.protocol.messages import (
 
 NewJob = tuple[bytes, Terms, bytes]  # id, terms, payload
 OnOutcome = Callable[[Outcome], None]
-Answer = JobReport | Receipts | StatusReport | Steered | Settings | Refused
+Answer = (
+    JobReport
+    | Receipts
+    | StatusReport
+    | Steered
+    | Settings
+    | Page
+    | Counted
+    | BulkReport
+    | DeadGroups
+    | Refused
+)
 OnAnswer = Callable[[Answer], None]
 
 # What a job costs in a frame beside its payload: id, index, and the lengths of each.
@@ -268,7 +283,9 @@ class ClientSession:
                 self._on_outcomes(message)
             case Confirm():
                 self._on_confirm(message)
-            case Receipts() | JobReport() | StatusReport() | Steered() | Settings():
+            case JobReport() | Receipts() | StatusReport() | Steered() | Settings():
+                self._on_answer(message.request, message)
+            case Page() | Counted() | BulkReport() | DeadGroups():
                 self._on_answer(message.request, message)
             case Refusal():
                 self._on_answer(message.request, Refused.from_code(message.code, message.text))

@@ -4,11 +4,14 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, overload
 from uuid import UUID
 
+from taskq.client.filters import FilterFields
 from taskq.client.job import Job, JobInfo
+from taskq.client.jobs import BulkResult, Dead, Groups, Jobs
 from taskq.client.options import DurabilityName
 from taskq.client.seconds import Seconds
 from taskq.protocol.messages import JobStateName, StatusReport
@@ -51,6 +54,76 @@ class SyncJob(Generic[R]):
         """True: it will not complete. False: it has ended already."""
         return run(self._job.cancel(reason=reason))
 
+    def retry(self) -> "SyncJob[R]":
+        """Run a dead job again; see `Job.retry`."""
+        run(self._job.retry())
+        return self
+
+    def why(self) -> str:
+        """Why it is not running, where it runs, or how it ended."""
+        return run(self._job.why())
+
+
+class SyncJobs:
+    """`q.jobs` for code without asyncio: the same verbs, which block."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+
+    def list(
+        self, query: str = "", *, limit: int | None = None, **fields: Unpack[FilterFields]
+    ) -> Iterator[JobInfo]:
+        return _each(lambda: self._jobs.list(query, limit=limit, **fields))
+
+    def count(self, query: str = "", **fields: Unpack[FilterFields]) -> int:
+        return run(self._jobs.count(query, **fields))
+
+    def states(self, query: str = "", **fields: Unpack[FilterFields]) -> dict[str, int]:
+        return run(self._jobs.states(query, **fields))
+
+    def groups(self, query: str = "", **fields: Unpack[FilterFields]) -> Groups:
+        return run(self._jobs.groups(query, **fields))
+
+    def cancel(
+        self, query: str = "", *, reason: str = "", dry_run: bool = False, **fields: Unpack[FilterFields]
+    ) -> BulkResult:
+        return run(self._jobs.cancel(query, reason=reason, dry_run=dry_run, **fields))
+
+    def retry(self, query: str = "", *, dry_run: bool = False, **fields: Unpack[FilterFields]) -> BulkResult:
+        return run(self._jobs.retry(query, dry_run=dry_run, **fields))
+
+    def delete(self, query: str = "", *, dry_run: bool = False, **fields: Unpack[FilterFields]) -> BulkResult:
+        return run(self._jobs.delete(query, dry_run=dry_run, **fields))
+
+
+class SyncDead:
+    """`q.dead` for code without asyncio: the same verbs, which block."""
+
+    def __init__(self, dead: Dead) -> None:
+        self._dead = dead
+
+    def list(
+        self, query: str = "", *, limit: int | None = None, **fields: Unpack[FilterFields]
+    ) -> Iterator[JobInfo]:
+        return _each(lambda: self._dead.list(query, limit=limit, **fields))
+
+    def export(self, query: str = "", **fields: Unpack[FilterFields]) -> Iterator[dict[str, Any]]:
+        return _each(lambda: self._dead.export(query, **fields))
+
+    def count(self, query: str = "", **fields: Unpack[FilterFields]) -> int:
+        return run(self._dead.count(query, **fields))
+
+    def groups(self, query: str = "", **fields: Unpack[FilterFields]) -> Groups:
+        return run(self._dead.groups(query, **fields))
+
+    def retry(self, query: str = "", *, dry_run: bool = False, **fields: Unpack[FilterFields]) -> BulkResult:
+        return run(self._dead.retry(query, dry_run=dry_run, **fields))
+
+    def discard(
+        self, query: str = "", *, dry_run: bool = False, **fields: Unpack[FilterFields]
+    ) -> BulkResult:
+        return run(self._dead.discard(query, dry_run=dry_run, **fields))
+
 
 class SyncTaskQ:
     """The verbs of a TaskQ, which block. Works in any thread, and after a fork."""
@@ -84,15 +157,8 @@ class SyncTaskQ:
         self, jobs: Iterable[SyncJob[R]], *, timeout: Seconds | None = None
     ) -> Iterator[SyncJob[R]]:
         inner = [job._job for job in jobs]
-        completed = run(_begin(lambda: self._app.as_completed(inner, timeout=timeout)))
-        try:
-            while True:
-                job = run(_next(completed))
-                if job is None:
-                    return
-                yield SyncJob(job)
-        finally:
-            run(completed.aclose())
+        for job in _each(lambda: self._app.as_completed(inner, timeout=timeout)):
+            yield SyncJob(job)
 
     def job(self, id: str | UUID) -> SyncJob[Any]:
         return SyncJob(self._app.job(id))
@@ -100,18 +166,38 @@ class SyncTaskQ:
     def status(self) -> StatusReport:
         return run(self._app.status())
 
+    @cached_property
+    def jobs(self) -> SyncJobs:
+        return SyncJobs(self._app.jobs)
+
+    @cached_property
+    def dead(self) -> SyncDead:
+        return SyncDead(self._app.dead)
+
 
 def submit_sync(task: "Task[..., R]", payload: bytes) -> SyncJob[R]:
     return SyncJob(run(task.app._submit(task, payload)))
+
+
+def _each(make: Callable[[], AsyncGenerator[T, None]]) -> Iterator[T]:
+    """What an async generator gives, one after the other; it is made and closed on the background loop."""
+    items = run(_begin(make))
+    try:
+        while True:
+            item = run(_next(items))
+            if item is None:
+                return
+            yield item
+    finally:
+        run(items.aclose())
 
 
 async def _begin(make: Callable[[], T]) -> T:
     return make()
 
 
-async def _next(jobs: Any) -> Job[Any] | None:
-    job: Job[Any] | None = await anext(jobs, None)
-    return job
+async def _next(items: AsyncGenerator[T, None]) -> T | None:
+    return await anext(items, None)
 
 
 # -- the background loop ------------------------------------------------------------------------

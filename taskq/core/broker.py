@@ -35,9 +35,11 @@ from taskq.core.presence import Presence
 from taskq.core.queues import Queues
 from taskq.core.recall import Recall
 from taskq.core.registry import Registry
-from taskq.core.retention import Retention
+from taskq.core.retention import DEAD_BOUNDS, DeadBounds, Retention
+from taskq.core.searches import Searches
 from taskq.core.state import State
 from taskq.core.timers import Timer, Timers
+from taskq.core.verbs import Verbs
 from taskq.core.watchers import Watchers
 from taskq.core.why import Why
 from taskq.core.workers import Roster
@@ -45,15 +47,18 @@ from taskq.protocol.messages import (
     Ack,
     Announce,
     AskSettings,
+    Bulk,
     Cancel,
     Drain,
     Exited,
     Extend,
+    GroupDead,
     Inspect,
     Nack,
     Ping,
     Pong,
     Progress,
+    Query,
     Receipt,
     Receipts,
     Refusal,
@@ -62,6 +67,7 @@ from taskq.protocol.messages import (
     StatusReport,
     Steer,
     Submit,
+    Tally,
     Unwatch,
     Vouch,
     Watch,
@@ -83,6 +89,7 @@ class Broker:
         version: str = "",
         journal: str = "",
         outcome_bytes: int = limits.OUTCOME_BYTES_BUDGET,
+        dead: DeadBounds = DEAD_BOUNDS,
         compact_slack_bytes: int = limits.COMPACT_SLACK_BYTES,
     ) -> None:
         self.state = State()
@@ -95,7 +102,7 @@ class Broker:
         self.roster = Roster(self.queues)
         self.controls = Controls(self.ledger, self.registry, self.queues, self.roster, self.timers)
         self.watchers = Watchers(self.state, self.peers, self.out)
-        self.retention = Retention(self.ledger, self.timers, outcome_bytes)
+        self.retention = Retention(self.ledger, self.timers, outcome_bytes, dead)
         self.endings = Endings(self.ledger, self.queues, self.watchers, self.retention)
         self.intake = Intake(self.ledger)
         self.callbacks = Callbacks(self.ledger)
@@ -114,6 +121,8 @@ class Broker:
         self.recall = Recall(self.roster, self.out)
         self.presence = Presence(self.peers, self.roster, self.queues, self.attempts, self.timers, self.out)
         self.why = Why(self.state, self.queues, self.roster, self.registry)
+        self.verbs = Verbs(self.ledger, self.timers, self.attempts, self.endings, self.retention)
+        self.searches = Searches(self.ledger, self.peers, self.roster, self.verbs, self.out)
         self.compaction = Compaction(self.ledger, compact_slack_bytes)
         self._version = version
         self._journal = journal
@@ -185,6 +194,8 @@ class Broker:
         """End a turn: fire what is due, deliver what is ready, say what was decided."""
         for timer in self.timers.due(now, TIMERS_PER_TURN):
             self._fire(timer, now)
+        if self.searches.running:
+            self.searches.step(now)
         self.attempts.deliver(now)
         self.recall.look()
         self.retention.trim(now)
@@ -200,6 +211,8 @@ class Broker:
         """The boot time at which `settle` is wanted though nothing has happened."""
         if self.roster.awake:  # there was more to give than one turn gives
             return now.boot_ms
+        if self.searches.running:
+            return self.searches.next_ms(now)
         return self.timers.next_ms(now)
 
     # -- commands -----------------------------------------------------------------------------
@@ -225,6 +238,8 @@ class Broker:
                 self._inspect(peer, command, now)
             case Status():
                 self.out.say(peer.number, self.status(command.request, now))
+            case Query() | Tally() | Bulk() | GroupDead():
+                self.searches.begin(peer.number, command, now)
             case Announce():
                 self.roster.announce(self.presence.worker(peer), command)
                 self.controls.declare(command, now)
@@ -321,6 +336,7 @@ class Broker:
             "dead_total": self.endings.died,
             "cancelled_total": self.endings.cancelled,
             "expired_total": self.endings.expired,
+            "revived_total": self.verbs.revived,
             "failed_attempts_total": self.attempts.failed,
             "crashed_attempts_total": self.attempts.crashed,
             "callbacks_total": self.callbacks.made,

@@ -76,17 +76,17 @@ class Endings:
         self.succeeded += len(durable[1]) + len(fleeting[1])
 
     def cancel(self, jobs: Iterable[Job], reason: str, now: Now) -> None:
-        self.cancelled += self._end(jobs, lambda job: self._item(job, CANCELLED, now, reason=reason))
+        self.cancelled += self._end(jobs, lambda job, terms: self._item(job, terms, CANCELLED, now, reason))
 
     def expire(self, jobs: Iterable[Job], now: Now) -> None:
-        self.expired += self._end(jobs, lambda job: self._item(job, EXPIRED, now))
+        self.expired += self._end(jobs, lambda job, terms: self._item(job, terms, EXPIRED, now))
 
     def expire_after(self, job: Job, verdict: Verdict, last: AttemptReport | None, now: Now) -> None:
         """An attempt failed, and it is too late for another."""
 
-        def item(job: Job) -> r.EndedItem:
+        def item(job: Job, terms: int) -> r.EndedItem:
             return structs.replace(
-                self._item(job, EXPIRED, now),
+                self._item(job, terms, EXPIRED, now),
                 failures=verdict.failures,
                 crashes=verdict.crashes,
                 story=longer(job.story, last),
@@ -97,11 +97,11 @@ class Endings:
     def die(self, job: Job, failure: Failure, verdict: Verdict, last: AttemptReport | None, now: Now) -> None:
         """Out of attempts: kept for people, with what it would need to be run again."""
 
-        def item(job: Job) -> r.EndedItem:
+        def item(job: Job, terms: int) -> r.EndedItem:
             return r.EndedItem(
                 id=job.id,
                 lease=job.lease,
-                terms=0,
+                terms=terms,
                 state=DEAD,
                 ending=failure.ending,
                 failures=verdict.failures,
@@ -115,17 +115,18 @@ class Endings:
                 flags=job.flags,
                 ext=job.ext,
                 story=longer(job.story, last),
+                past=list(job.past),
             )
 
         self.died += self._end([job], item)
 
     # -- parts --------------------------------------------------------------------------------
 
-    def _item(self, job: Job, state: JobStateName, now: Now, *, reason: str = "") -> r.EndedItem:
+    def _item(self, job: Job, terms: int, state: JobStateName, now: Now, reason: str = "") -> r.EndedItem:
         return r.EndedItem(
             id=job.id,
             lease=job.lease,
-            terms=0,
+            terms=terms,
             state=state,
             ending="",
             failures=job.failures,
@@ -138,14 +139,24 @@ class Endings:
             story=job.story,
         )
 
-    def _end(self, jobs: Iterable[Job], make: Callable[[Job], r.EndedItem]) -> int:
-        count = 0
+    def _end(self, jobs: Iterable[Job], make: Callable[[Job, int], r.EndedItem]) -> int:
+        """One record for all that go to the journal, and one for those in memory only."""
+        durable: tuple[TermsIndex, list[r.EndedItem]] = (TermsIndex(), [])
+        fleeting: tuple[TermsIndex, list[r.EndedItem]] = (TermsIndex(), [])
+        strictest = MEMORY
+        watched = self._watchers.by_job
         for job in jobs:
-            count += 1
-            item = make(job)
+            terms = job.terms
+            strictest = min(strictest, terms.durability)
+            index, items = fleeting if terms.durability == MEMORY else durable
+            item = make(job, index.index(terms))
+            items.append(item)
             if job.state is READY:
                 self._queues.bury(job)
-            self._ledger.end(r.Ended([job.terms], [item]), job.terms.durability)
-            self._retention.note([job.id])
-            self._watchers.ended(job.id, outcome_of(Kept(item, job.terms, 0, 0)))
-        return count
+            if job.id in watched:
+                self._watchers.ended(job.id, outcome_of(Kept(item, terms, 0, 0)))
+        for (index, items), durability in ((durable, strictest), (fleeting, MEMORY)):
+            if items:
+                self._ledger.end(r.Ended(index.terms, items), durability)
+                self._retention.note([item.id for item in items])
+        return len(durable[1]) + len(fleeting[1])

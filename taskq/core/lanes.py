@@ -10,6 +10,11 @@ from taskq.protocol.messages import Terms
 
 # What a point of priority is worth, in the unit of `Job.turn`.
 STEP_US: Final = limits.PRIORITY_STEP_MS * 1_000
+# Tombstones are taken out when they are more than these, and one place in so many.
+GONE_MIN: Final = 32
+GONE_PART: Final = 8
+# Places looked at for each burial then: a pass is over before there could be many more of them.
+PLACES_PER_BURIAL: Final = 2 * GONE_PART
 
 
 class Route(NamedTuple):
@@ -37,8 +42,11 @@ class Lane:
     """The ready jobs of one route, first in first out.
 
     A job that stops being ready (cancelled, expired, resumed) stays in its place as a tombstone
-    until it comes to the head, or until half of the lane is tombstones. When it is ready again
-    before that, it has its place back: a job must never stand in line twice.
+    until it comes to the head, or until a part of the lane is tombstones: then a pass takes them out,
+    a few places for each burial, for a million that are cancelled must not hold up the loop. When it
+    is ready again before that, it has its place back: a job must never stand in line twice.
+
+    The line is `jobs`, and then those that the pass has yet to look at: `_rest`.
 
     Priority is a head start: each point counts as a minute of waiting. So the rank of a job never
     changes, larger goes first, and low is never starved.
@@ -58,7 +66,8 @@ class Lane:
         self.group: Group = (route.queue, route.labels, route.resources)
         self.parked: Gate | None = None
         self.head_start_us = route.priority * STEP_US
-        self._gone: set[int] = set()  # `id()` of the tombstones; who stands in `jobs` keeps it unique
+        self._rest: deque[Job] = deque()
+        self._gone: set[int] = set()  # `id()` of the tombstones; who stands in line keeps it unique
 
     def rank(self, job: Job) -> int:
         """Who has the smallest is next."""
@@ -67,6 +76,8 @@ class Lane:
     def put(self, job: Job) -> None:
         if self._gone and id(job) in self._gone:
             self._gone.remove(id(job))
+        elif self._rest:
+            self._rest.append(job)
         elif not self.jobs:
             self.jobs.append(job)
             self.show()
@@ -84,7 +95,10 @@ class Lane:
     def head(self) -> Job | None:
         """The job that has waited longest."""
         jobs, gone = self.jobs, self._gone
-        while jobs:
+        while jobs or self._rest:
+            if not jobs:
+                self.jobs, self._rest = self._rest, jobs
+                jobs = self.jobs
             job = jobs[0]
             if not gone or id(job) not in gone:
                 return job
@@ -93,12 +107,27 @@ class Lane:
         return None
 
     def bury(self, job: Job) -> None:
-        """One of the jobs is no longer ready. Amortised O(1)."""
-        gone = self._gone
+        """One of the jobs is no longer ready. O(1), and no burial takes much longer than another."""
+        jobs, gone = self.jobs, self._gone
+        if jobs and jobs[0] is job and not (gone and id(job) in gone):
+            jobs.popleft()  # those who leave together mostly leave from the head on
+            return
         gone.add(id(job))
-        if len(gone) > 32 and len(gone) * 2 > len(self.jobs):
-            self.jobs = deque(job for job in self.jobs if id(job) not in gone)
-            gone.clear()
+        if len(gone) > GONE_MIN and len(gone) * GONE_PART > self.places:
+            self._pass()
+
+    def _pass(self) -> None:
+        """Look at the next few places, and take the tombstones out."""
+        gone = self._gone
+        if not self._rest:
+            self.jobs, self._rest = self._rest, self.jobs
+        rest, keep = self._rest, self.jobs.append
+        for _ in range(min(PLACES_PER_BURIAL, len(rest))):
+            job = rest.popleft()
+            if id(job) in gone:
+                gone.remove(id(job))
+            else:
+                keep(job)
 
     def closed_door(self, now_ms: int) -> Gate | None:
         """The gate that holds up this lane, if one does."""
@@ -126,19 +155,28 @@ class Lane:
         rank = self.rank(job)
         first, end = self._bisect(rank), self._bisect(rank + 1)
         for at in range(first, min(end, first + looks)):
-            if self.jobs[at] is job:
+            if self._at(at) is job:
                 return at
         return max(end - 1, 0)
 
     def _bisect(self, rank: int) -> int:
-        jobs, low, high = self.jobs, 0, len(self.jobs)
+        low, high = 0, self.places
         while low < high:
             middle = (low + high) // 2
-            if self.rank(jobs[middle]) < rank:
+            if self.rank(self._at(middle)) < rank:
                 low = middle + 1
             else:
                 high = middle
         return low
 
+    def _at(self, place: int) -> Job:
+        jobs = self.jobs
+        return jobs[place] if place < len(jobs) else self._rest[place - len(jobs)]
+
+    @property
+    def places(self) -> int:
+        """Jobs and tombstones."""
+        return len(self.jobs) + len(self._rest)
+
     def __len__(self) -> int:
-        return len(self.jobs) - len(self._gone)
+        return self.places - len(self._gone)

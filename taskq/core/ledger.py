@@ -80,10 +80,16 @@ class Ledger:
         if seq:
             self.open.jobs.extend([item.id for item in record.items])
 
-    def forget(self, record: r.Forgotten) -> None:
+    def forget(self, record: r.Forgotten, durability: int = OS) -> None:
         # When it is lost, the outcomes are there a little longer.
-        self._add(record, OS)
+        self._add(record, durability)
         self.state.forgotten(record)
+
+    def revive(self, record: r.Revived, durability: int) -> list[Job]:
+        seq = self._add(record, durability)
+        if seq:
+            self.open.jobs.extend([job.id for job in record.jobs])
+        return self.state.revived(record, seq)
 
     def restate(self, record: r.Restated) -> None:
         # Old batches are dropped on the strength of this one, so it must be as durable as they were.
@@ -154,7 +160,7 @@ def _list_contents(entry: BatchEntry, record: r.AnyRecord) -> None:
             entry.sessions.append(record.session)
         case r.Made():
             entry.jobs.extend([spec.id for spec in record.jobs])
-        case r.Restated():
+        case r.Restated() | r.Revived():
             entry.jobs.extend([job.id for job in record.jobs])
         case r.Succeeded() | r.Ended():
             entry.jobs.extend([item.id for item in record.items])

@@ -339,7 +339,7 @@ class Queues:
 
     def _sweep(self) -> None:
         """Names come from peers: lanes that are empty must not pile up."""
-        self.lanes = {route: lane for route, lane in self.lanes.items() if lane.jobs}
+        self.lanes = {route: lane for route, lane in self.lanes.items() if lane.places}
         self._by_terms, self._by_key = {}, {}
         in_use = [gate for lane in self.lanes.values() for gate in lane.gates]
         for sights in self._sights.values():

@@ -120,6 +120,7 @@ class EndedItem(Record, frozen=True):
     flags: int = 0
     ext: Ext | None = None
     story: tuple[AttemptReport, ...] = ()
+    past: list[int] = []  # leases before the last one
 
 
 class Ended(Record, frozen=True, tag=5):
@@ -210,6 +211,13 @@ def key_of(setting: Setting | Steering) -> SettingKey:
     return (setting.scope, setting.name, setting.key, setting.kind, setting.per_key)
 
 
+class Revived(Record, frozen=True, tag=40):
+    """Dead jobs that begin anew, as they are now."""
+
+    terms: list[Terms]
+    jobs: list[FullJob]
+
+
 AnyRecord = (
     Submitted
     | Made
@@ -221,6 +229,7 @@ AnyRecord = (
     | Restated
     | SessionRestated
     | Setting
+    | Revived
 )
 
 _encoder: Final = msgspec.msgpack.Encoder()

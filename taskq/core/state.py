@@ -59,6 +59,8 @@ class State:
         self.settings: dict[r.SettingKey, r.Setting] = {}
         self.setting_seqs: dict[r.SettingKey, int] = {}  # the batch that says so
         self.outcome_bytes = 0  # what the outcomes cost in memory
+        self.dead_jobs = 0  # of the outcomes
+        self.dead_bytes = 0
         self.live_bytes = 0  # what a journal with nothing old in it would hold, about
         self.unfinished: dict[str, int] = {}  # jobs without outcome, by queue
         self.dead: dict[str, int] = {}  # dead jobs kept, by queue
@@ -87,6 +89,8 @@ class State:
                 self.session_restated(record, seq)
             case r.Setting():
                 self.set(record, seq)
+            case r.Revived():
+                self.revived(record, seq)
             case _:
                 assert_never(record)
 
@@ -230,26 +234,7 @@ class State:
             if old is not None:  # the live path: all else is as it says
                 old.seq = seq
                 continue
-            job = Job(
-                id=full.id,
-                terms=shared[full.terms],
-                payload=full.payload,
-                submitted_ms=full.submitted_ms,
-                seq=seq,
-                flags=full.flags,
-                ext=full.ext,
-                state=cast(JobStateName, intern(full.state)),  # states are compared by identity
-                due_ms=full.due_ms,
-                failures=full.failures,
-                crashes=full.crashes,
-                lease=full.lease,
-                before=Before(tuple(full.past), full.story) if full.past or full.story else NOTHING,
-                holder=full.holder,
-                started_ms=full.started_ms,
-            )
-            self.jobs[full.id] = job
-            self.live_bytes += job.live_bytes
-            self.unfinished[job.terms.queue] = self.unfinished.get(job.terms.queue, 0) + 1
+            self._restore(full, shared[full.terms], seq)
 
     def session_restated(self, record: r.SessionRestated, seq: int) -> None:
         self.sessions[record.session] = Session(
@@ -265,6 +250,15 @@ class State:
             self.settings.pop(key, None)
             self.setting_seqs.pop(key, None)
 
+    def revived(self, record: r.Revived, seq: int) -> list[Job]:
+        """Dead jobs are jobs again; returns them."""
+        shared = [self.share(terms) for terms in record.terms]
+        made = []
+        for full in record.jobs:
+            self._drop_outcome(full.id)
+            made.append(self._restore(full, shared[full.terms], seq))
+        return made
+
     # -- parts of the above -------------------------------------------------------------------
 
     def share(self, terms: Terms) -> Terms:
@@ -276,6 +270,30 @@ class State:
             self._terms.clear()
         self._terms[terms] = terms
         return terms
+
+    def _restore(self, full: r.FullJob, terms: Terms, seq: int) -> Job:
+        job = Job(
+            id=full.id,
+            terms=terms,
+            payload=full.payload,
+            submitted_ms=full.submitted_ms,
+            seq=seq,
+            flags=full.flags,
+            ext=full.ext,
+            state=cast(JobStateName, intern(full.state)),  # states are compared by identity
+            due_ms=full.due_ms,
+            failures=full.failures,
+            crashes=full.crashes,
+            lease=full.lease,
+            before=Before(tuple(full.past), full.story) if full.past or full.story else NOTHING,
+            holder=full.holder,
+            started_ms=full.started_ms,
+        )
+        self.jobs[full.id] = job
+        if seq:
+            self.live_bytes += job.live_bytes
+        self.unfinished[terms.queue] = self.unfinished.get(terms.queue, 0) + 1
+        return job
 
     def _end(self, job_id: bytes, state: JobStateName) -> None:
         job = self.jobs.pop(job_id, None)
@@ -290,6 +308,9 @@ class State:
     def _keep(self, kept: Kept) -> None:
         self.outcomes[kept.item.id] = kept
         self.outcome_bytes += kept.size + limits.OUTCOME_OVERHEAD_BYTES
+        if kept.state == DEAD:
+            self.dead_jobs += 1
+            self.dead_bytes += kept.size + limits.OUTCOME_OVERHEAD_BYTES
         if kept.seq:
             self.live_bytes += kept.size + RECORD_OVERHEAD_BYTES
 
@@ -299,6 +320,8 @@ class State:
             return
         if kept.state == DEAD:
             _take_one(self.dead, kept.terms.queue)
+            self.dead_jobs -= 1
+            self.dead_bytes -= kept.size + limits.OUTCOME_OVERHEAD_BYTES
         self.outcome_bytes -= kept.size + limits.OUTCOME_OVERHEAD_BYTES
         if kept.seq:
             self.live_bytes -= kept.size + RECORD_OVERHEAD_BYTES

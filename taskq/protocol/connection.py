@@ -14,6 +14,7 @@ from taskq.protocol.frames import FrameTooLong, ProtocolError, encode
 from taskq.protocol.messages import (
     VERSION,
     AskSettings,
+    Bulk,
     Cancel,
     Command,
     FromBroker,
@@ -22,14 +23,17 @@ from taskq.protocol.messages import (
     FromWorker,
     Goodbye,
     Greeting,
+    GroupDead,
     Hello,
     Inspect,
     Ping,
     Pong,
+    Query,
     Refusal,
     Reply,
     Role,
     Status,
+    Tally,
     ToBroker,
     Unsupported,
     Unwatch,
@@ -47,7 +51,7 @@ Heard = Welcome | Reply | Ping | Goodbye | Unsupported
 
 
 _ALWAYS: Final[Kinds] = frozenset({Ping, Pong, Goodbye, Unsupported})
-_VIEWER: Final[Kinds] = frozenset({Inspect, Status, Watch, Unwatch, AskSettings})
+_VIEWER: Final[Kinds] = frozenset({Inspect, Status, Watch, Unwatch, AskSettings, Query, Tally, GroupDead})
 _PRODUCER: Final[Kinds] = frozenset(get_args(FromProducer))
 _WORKER: Final[Kinds] = frozenset(get_args(FromProducer | FromWorker))
 _SUPERVISOR: Final[Kinds] = frozenset(get_args(FromSupervisor | Status))
@@ -62,6 +66,9 @@ MAY_SEND: Final[Mapping[str, Kinds]] = {
     "operator": _PRODUCER | _ALWAYS,
     "admin": _ADMIN | _ALWAYS,
 }
+
+# Commands that carry a request, by which they are refused without closing the connection.
+ASKS: Final = (Cancel, Inspect, Status, Query, Tally, Bulk, GroupDead)
 
 _MAY_HEAR: Final[Kinds] = frozenset({*get_args(Reply), Ping, Goodbye, Unsupported})
 
@@ -177,7 +184,7 @@ class BrokerSide(Side[ToBroker]):
     def _refuse(self, message: ToBroker, role: Role) -> None:
         text = f"{type(message).__name__} is not for the role {role!r}"
         # Request 0 would mean the connection, and close it.
-        if isinstance(message, Cancel | Inspect | Status) and message.request:
+        if isinstance(message, ASKS) and message.request:
             self._replies.append(encode(Refusal(message.request, "unauthorized", text)))
             return
         raise ProtocolError("unauthorized", text)

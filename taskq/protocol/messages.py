@@ -49,6 +49,8 @@ Ending = Literal[
 ]
 SteerScope = Literal["queue", "task"]
 SteerKind = Literal["pause", "concurrency", "rate", "weight", "closed"]
+# What may be done to many jobs at once: `delete` forgets outcomes, `discard` those of dead jobs.
+Verb = Literal["cancel", "retry", "delete", "discard"]
 OutcomeState = Literal["succeeded", "cancelled", "expired", "dead"]
 JobStateName = Literal[
     "scheduled", "blocked", "ready", "running", "succeeded", "cancelled", "expired", "dead"
@@ -316,6 +318,61 @@ class WorkerReport(Part, frozen=True):
     running: int
     beat_ms: int
     connected: bool
+
+
+# -- parts of jobs and filters ----------------------------------------------------------------
+
+
+class Filter(Part, frozen=True):
+    """Which jobs: those to which all of it applies that is not at its default. Ages count from the
+    submission; `error` is a part of the last error's type or text, `error_type` all of its type."""
+
+    states: Annotated[list[JobStateName], Meta(max_length=limits.FILTER_STATES_MAX)] = []
+    task: Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)] = ""
+    queue: Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)] = ""
+    key: Text = ""
+    older_ms: Millis = 0
+    younger_ms: Millis = 0
+    error: Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)] = ""
+    error_type: Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)] = ""
+    ids: Ids = []
+
+
+class JobLine(Part, frozen=True):
+    """A job in a list. What is heavy is there only if the Query asked for it."""
+
+    id: Id
+    task: str
+    queue: str
+    state: JobStateName
+    attempts: Count = 0
+    failures: Count = 0
+    crashes: Count = 0
+    max_attempts: Count = 1
+    submitted_ms: Wall = 0
+    due_ms: Wall = 0
+    started_ms: Wall = 0
+    finished_ms: Wall = 0
+    key: str = ""
+    worker: str = ""
+    ending: Ending | Literal[""] = ""
+    fault: Fault | None = None
+    reason: str = ""
+    payload: bytes = b""
+    flags: Annotated[int, Meta(ge=0, le=255)] = 0
+    ext: Ext | None = None
+
+
+class DeadGroup(Part, frozen=True):
+    """Dead jobs of one task that died of errors of one type."""
+
+    task: str
+    error_type: str
+    count: Count
+    oldest_ms: Wall
+    newest_ms: Wall
+    sample: Id
+    message: str = ""
 
 
 # -- messages ---------------------------------------------------------------------------------
@@ -644,7 +701,78 @@ class Exited(Message, frozen=True, tag=51):
 
 
 FromSteerer = Steer | AskSettings
-FromProducer = Submit | Watch | Unwatch | Cancel | Inspect | Status | FromSteerer
+# -- jobs and filters -------------------------------------------------------------------------
+
+
+class Query(Message, frozen=True, tag=80):
+    """any: a page of these jobs, in the order of their ids, after the id `after`."""
+
+    request: Count
+    filter: Filter
+    after: Annotated[bytes, Meta(max_length=16)] = b""
+    limit: Annotated[int, Meta(ge=1, le=limits.PAGE_MAX)] = 100
+    full: bool = False
+
+
+class Page(Message, frozen=True, tag=81):
+    """broker: a page of jobs. `next`: the `after` of the page that follows; empty: this was the last."""
+
+    request: Count
+    items: Annotated[list[JobLine], Meta(max_length=limits.PAGE_MAX)]
+    next: bytes = b""
+
+
+class Tally(Message, frozen=True, tag=82):
+    """any: how many jobs are these?"""
+
+    request: Count
+    filter: Filter
+
+
+class Counted(Message, frozen=True, tag=83):
+    """broker: so many, by their states."""
+
+    request: Count
+    count: Count
+    states: dict[str, int] = {}
+
+
+class Bulk(Message, frozen=True, tag=84):
+    """producer: do this to all of these jobs. With `dry_run`, only count them."""
+
+    request: Count
+    verb: Verb
+    filter: Filter
+    reason: Text = ""
+    dry_run: bool = False
+
+
+class BulkReport(Message, frozen=True, tag=85):
+    """broker: what became of a Bulk; `skipped` says why not, and how often."""
+
+    request: Count
+    matched: Count
+    done: Count = 0
+    skipped: dict[str, int] = {}
+
+
+class GroupDead(Message, frozen=True, tag=86):
+    """any: what did these dead jobs die of?"""
+
+    request: Count
+    filter: Filter
+
+
+class DeadGroups(Message, frozen=True, tag=87):
+    """broker: dead jobs by task and error, the largest groups first; `others` are in none of them."""
+
+    request: Count
+    items: Annotated[list[DeadGroup], Meta(max_length=limits.DEAD_GROUPS_MAX)]
+    others: Count = 0
+
+
+AboutJobs = Query | Tally | Bulk | GroupDead
+FromProducer = Submit | Watch | Unwatch | Cancel | Inspect | Status | FromSteerer | AboutJobs
 FromWorker = Announce | Ack | Nack | Extend | Progress | Resume | Drain
 FromSupervisor = Vouch | Exited
 # What the core hears of a peer that has said hello.
@@ -658,6 +786,10 @@ Reply = (
     | StatusReport
     | Steered
     | Settings
+    | Page
+    | Counted
+    | BulkReport
+    | DeadGroups
     | Deliver
     | Acked
     | Revoke

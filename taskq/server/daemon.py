@@ -13,6 +13,7 @@ from random import Random
 
 from taskq import __version__, limits
 from taskq.core.broker import Broker, Event
+from taskq.core.retention import DeadBounds
 from taskq.errors import ConfigError
 from taskq.journal.base import open_journal
 from taskq.protocol.messages import Goodbye, Hello
@@ -175,6 +176,7 @@ class Daemon:
             version=__version__,
             journal=self._journal.url,
             outcome_bytes=self._settings.outcome_bytes,
+            dead=DeadBounds(self._settings.keep_dead, self._settings.dead_jobs, self._settings.dead_bytes),
         )
         async for seq, blob in self._journal.read():
             broker.ledger.load(seq, blob)

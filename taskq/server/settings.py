@@ -16,7 +16,7 @@ def _silently(_: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class BrokerSettings:
-    """`announce` is given the lines for standard output; port 0 picks a free one."""
+    """`announce` is given the lines for standard output; port 0 picks a free one; `keep_dead` is in ms."""
 
     host: str = "127.0.0.1"
     port: int = 7700
@@ -26,6 +26,9 @@ class BrokerSettings:
     tokens_file: str | None = None
     insecure_allow_remote: bool = False
     outcome_bytes: int = limits.OUTCOME_BYTES_BUDGET
+    keep_dead: int = limits.KEEP_DEAD_MS
+    dead_jobs: int = limits.DEAD_JOBS_MAX
+    dead_bytes: int = limits.DEAD_BYTES_BUDGET
     debug: bool = False
     announce: Callable[[str], None] = _silently
 

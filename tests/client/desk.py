@@ -5,21 +5,30 @@ from collections.abc import Callable
 
 from taskq.client.payload import pack_value, unpack_call
 from taskq.protocol.messages import (
+    Bulk,
+    BulkReport,
     Cancel,
     Confirm,
+    Counted,
+    DeadGroups,
     Fault,
+    GroupDead,
     Inspect,
+    JobLine,
     JobReport,
     JobSpec,
     Message,
     Outcome,
     Outcomes,
+    Page,
+    Query,
     Receipt,
     Receipts,
     Refusal,
     Status,
     StatusReport,
     Submit,
+    Tally,
     Terms,
     Verdict,
     Watch,
@@ -47,6 +56,7 @@ class Desk:
         self.jobs: dict[bytes, tuple[JobSpec, Terms]] = {}
         self.verdict: Callable[[int, JobSpec], Verdict | None] = lambda seq, job: None
         self.is_silent = False
+        self.page_max = 2
 
     def __call__(self, message: Message) -> list[Message]:
         return [] if self.is_silent else self.answer(message)
@@ -63,9 +73,24 @@ class Desk:
                 return [Receipts(message.request, receipts)]
             case Inspect():
                 return [self._report(message)]
+            case Query():
+                lines = [JobLine(id, terms.task, terms.queue, "ready") for id, (_, terms) in self._sorted()]
+                after = [line for line in lines if line.id > message.after]
+                page = after[: min(message.limit, self.page_max)]
+                return [Page(message.request, page, page[-1].id if len(page) < len(after) else b"")]
+            case Tally():
+                return [Counted(message.request, len(self.jobs), {"ready": len(self.jobs)})]
+            case GroupDead():
+                return [DeadGroups(message.request, [])]
+            case Bulk():
+                done = 0 if message.dry_run else len(self.jobs)
+                return [BulkReport(message.request, len(self.jobs), done)]
             case Status():
                 return [StatusReport(message.request, "0", 0, 0, 1, "memory:", 0, {}, [], [])]
         return []
+
+    def _sorted(self) -> list[tuple[bytes, tuple[JobSpec, Terms]]]:
+        return sorted(self.jobs.items(), key=lambda pair: pair[0])
 
     def _confirm(self, submit: Submit) -> Confirm:
         verdicts = []

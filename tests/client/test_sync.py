@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from taskq.client.app import TaskQ
+from taskq.client.jobs import BulkResult
 from taskq.client.sync import SyncJob, run
 from taskq.client.task import AsyncTask
 from taskq.errors import JobFailed, NotFound
@@ -66,6 +67,22 @@ def test_many() -> None:
         one, two = q.sync.gather(jobs[1], bad, return_exceptions=True)
         assert one == 1
         assert isinstance(two, JobFailed)
+
+
+def test_looking_for_jobs() -> None:
+    with a_world() as (_, q, add):
+        ids = [job.id for job in q.sync.submit_many([add.call(number) for number in range(5)])]
+        assert [job.id for job in q.sync.jobs.list("state:ready")] == ids
+        assert [job.id for job in q.sync.dead.list(limit=3)] == ids[:3]
+        assert next(q.sync.dead.export())["id"] == ids[0]
+        assert (q.sync.jobs.count(), q.sync.dead.count(), q.sync.jobs.states()) == (5, 5, {"ready": 5})
+        assert q.sync.jobs.groups() == q.sync.dead.groups("task:add") == []
+        assert q.sync.jobs.cancel("task:*", reason="x") == BulkResult(5, 5, {})
+        for verb in (q.sync.jobs.retry, q.sync.jobs.delete, q.sync.dead.retry, q.sync.dead.discard):
+            assert verb("task:*", dry_run=True) == BulkResult(5, 0, {})
+        job = q.sync.job(ids[0])
+        assert job.retry() is job
+        assert job.why() == ""
 
 
 def test_leaving_as_completed_early() -> None:

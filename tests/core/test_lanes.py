@@ -1,10 +1,11 @@
 """Lanes: jobs that are alike, first in first out, with a head start for the important."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskq.core.job import Job
-from taskq.core.lanes import Lane, route_of
+from taskq.core.lanes import GONE_MIN, GONE_PART, PLACES_PER_BURIAL, Lane, route_of
 from tests.core.test_queues import a_job
 from tests.core.world import job_terms
 
@@ -21,7 +22,7 @@ def test_a_lane_is_a_list_without_its_tombstones(steps: list[tuple[str, int]]) -
     for verb, number in steps:
         job = jobs[number]
         if verb == "put" and job not in model:
-            before = [other for other in lane.jobs if other in model or other is job]
+            before = [other for other in (*lane.jobs, *lane._rest) if other in model or other is job]
             lane.put(job)  # one that left and comes back before it was noticed has its old place
             model.insert(before.index(job), job) if job in before else model.append(job)
         elif verb == "bury" and job in model:
@@ -42,5 +43,42 @@ def test_tombstones_do_not_pile_up() -> None:
         job = a_job(f"{number}")
         lane.put(job)
         lane.bury(job)
-    assert len(lane.jobs) < 100
+    assert lane.places < 100
     assert len(lane) == 1
+
+
+@pytest.mark.parametrize("step", [1, -1, 7, 4_999])
+def test_no_burial_among_many_takes_long(step: int) -> None:
+    """Whatever the order, tombstones stay few, and no single burial takes all of them out."""
+    lane, count = a_lane(), 20_000
+    jobs = [a_job(f"{number}") for number in range(count)]
+    for job in jobs:
+        lane.put(job)
+    for number in range(1, count):
+        places = lane.places
+        lane.bury(jobs[(number * step) % count])
+        assert places - lane.places <= PLACES_PER_BURIAL
+        assert len(lane._gone) <= GONE_MIN + count // 2
+    assert lane.places <= GONE_MIN + 2 * GONE_PART
+    assert lane.head() is jobs[0]
+    assert len(lane) == 1
+
+
+def test_the_order_holds_while_tombstones_are_taken_out() -> None:
+    lane = a_lane()
+    jobs = [a_job(f"{number}") for number in range(1_000)]
+    for job in jobs:
+        job.turn = int(job.id.rstrip(b"."))
+        lane.put(job)
+    for job in jobs[1:900]:
+        lane.bury(job)
+    last = a_job("last")
+    last.turn = 1_000
+    lane.put(last)
+    left = [jobs[0], *jobs[900:], last]
+    assert lane.before(lane.rank(last)) <= lane.places
+    for job in left:
+        assert lane.place(job, 10) <= lane.places
+        assert lane.head() is job
+        assert lane.jobs.popleft() is job
+    assert lane.head() is None

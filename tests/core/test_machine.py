@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from taskq.core.job import BECOMES
-from taskq.protocol.messages import Confirm, Drain
+from taskq.protocol.messages import Confirm, Drain, Verb
 from tests.core.world import World, canonical, id_of, name_of
 
 CHANGES = ("kill", "lose", "deafen", "connect", "drain", "block", "vouch")
@@ -108,6 +108,22 @@ class Machine(RuleBasedStateMachine):
         assert (code == "finished") == (before in OUTCOMES - {"cancelled"})
         if before not in OUTCOMES and before != "unknown":
             assert self.world.state(name) in ("cancelled", "unknown")
+
+    @rule(queue=st.sampled_from(["", "mail"]), retries=st.booleans())
+    def to_all_at_once(self, queue: str, retries: bool) -> None:
+        """Cancel what has not ended, or give those that are dead a new life."""
+        states = {name: self.world.state(name) for name in self.submissions}
+        verb: Verb = "retry" if retries else "cancel"
+        self.world.bulk(verb, queue=queue, task="*")
+        meant = ("dead",) if retries else ("scheduled", "ready", "running")
+        for name, state in states.items():
+            if state not in meant or queue not in ("", self.submissions[name][2].get("queue", "default")):
+                continue
+            if retries:
+                assert self.world.state(name) != "dead"
+                self.kept.pop(name, None)
+            else:
+                assert self.world.state(name) in ("cancelled", "unknown")
 
     @precondition(lambda self: any(name in self.world.peers for name in PRODUCERS))
     @rule(pick=st.sampled_from(PRODUCERS))

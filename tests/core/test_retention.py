@@ -49,10 +49,31 @@ def test_over_the_budget_the_oldest_go_first() -> None:
 def test_tracebacks_count_against_the_budget() -> None:
     """Dead jobs are kept for a week, and theirs are what they weigh."""
     fault = Fault("E", "m", "t" * 10_000)
-    world = World(outcome_bytes=50_000).worker("w")
+    world = World(dead_bytes=50_000).worker("w")
     for number in range(20):
         world.submit(f"{number}").nack(by="w", fault=fault)
     assert world.count("outcomes") <= 5
+
+
+def test_of_too_many_dead_jobs_the_oldest_go() -> None:
+    world = World(dead_jobs=3).worker("w")
+    for name in "abcde":
+        world.submit(name).nack(by="w").tick(1)
+    assert [world.state(name) for name in "abcde"] == ["unknown"] * 2 + ["dead"] * 3
+    assert world.restart().state("c") == "dead"
+
+
+def test_results_do_not_push_dead_jobs_out() -> None:
+    world = World(outcome_bytes=0).worker("w").submit("a").nack(by="w").tick(1)
+    assert world.submit("b").ack(by="w").state("b") == "unknown"
+    assert world.state("a") == "dead"
+
+
+def test_one_that_died_again_counts_from_its_last_death() -> None:
+    world = World(dead_jobs=2).worker("w")
+    world.submit("a").nack(by="w").tick(1).submit("b").nack(by="w").tick(1)
+    world.bulk("retry", ids=["a"]).tick(1).nack("a", by="w").tick(1).submit("c").nack(by="w").tick(1)
+    assert [world.state(name) for name in "abc"] == ["dead", "unknown", "dead"]
 
 
 def test_a_result_dropped_for_the_budget_was_pushed_to_those_who_wait() -> None:

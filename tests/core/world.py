@@ -19,21 +19,30 @@ from taskq.core.broker import Broker, Event
 from taskq.core.effects import Blocked, Close, Connected, Effect, Heard, Lost, Now, Received, Send, Unblocked
 from taskq.core.job import Job
 from taskq.core.ledger import fold
+from taskq.core.retention import DeadBounds
 from taskq.core.state import State
 from taskq.protocol.messages import (
+    AboutJobs,
     Ack,
     Acked,
     Announce,
+    Bulk,
+    BulkReport,
     Cancel,
     ChildExit,
     Command,
     Confirm,
+    Counted,
+    DeadGroup,
+    DeadGroups,
     Deliver,
     Delivery,
     Exited,
     Failure,
+    Filter,
     FromBroker,
     Goodbye,
+    GroupDead,
     Held,
     Hello,
     Inspect,
@@ -43,8 +52,11 @@ from taskq.protocol.messages import (
     Nack,
     Outcome,
     Outcomes,
+    Page,
+    Query,
     Recall,
     Receipts,
+    Refusal,
     Reported,
     Resume,
     Resumed,
@@ -57,8 +69,10 @@ from taskq.protocol.messages import (
     Steering,
     Submit,
     Success,
+    Tally,
     Terms,
     Unwatch,
+    Verb,
     Verdict,
     Vouch,
     Watch,
@@ -130,14 +144,19 @@ class World:
         *,
         slack: int = 1 << 30,
         outcome_bytes: int = 1 << 30,
+        dead_jobs: int = limits.DEAD_JOBS_MAX,
+        dead_bytes: int = 1 << 30,
         seed: int = 0,
     ) -> None:
         self._slack = slack
         self._outcome_bytes = outcome_bytes
+        self._dead_jobs = dead_jobs
+        self._dead_bytes = dead_bytes
         self._seed = seed
         self.now = Now(boot_ms=1_000_000, wall_ms=1_700_000_000_000)
         self.journal: dict[int, bytes] = {}
         self.last_seq = 0
+        self.last_durability = 0
         self.epoch = 0
         self.peers: dict[str, Peer] = {}
         self.effects: list[Effect] = []  # of the last turn
@@ -198,6 +217,67 @@ class World:
     def status(self, *, by: str = "producer") -> StatusReport:
         self.producer(by).say(by, Status(1))
         return self.last(by, StatusReport)
+
+    # -- many jobs at once --------------------------------------------------------------------
+
+    def search(self, command: AboutJobs, *, by: str = "producer") -> Self:
+        """Ask, and take turns until it is answered."""
+        self.producer(by).say(by, command)
+        return self.work_off()
+
+    def work_off(self) -> Self:
+        """Take turns until no search runs."""
+        while self.broker.searches.running:
+            assert self.broker.next_deadline(self.now) in (self.now.boot_ms, self.now.boot_ms + 1)
+            self.turn()
+        return self
+
+    def page(self, after: str = "", *, limit: int = 100, full: bool = False, **wanted: Any) -> Page:
+        self._requests += 1
+        start = id_of(after) if after else b""
+        self.search(Query(self._requests, filter_of(**wanted), start, limit, full))
+        return self.last("producer", Page)
+
+    def listed(self, *, limit: int = 100, **wanted: Any) -> list[str]:
+        """All pages, one after the other: the names on them."""
+        page = self.page(limit=limit, **wanted)
+        names = [name_of(line.id) for line in page.items]
+        while page.next:
+            page = self.page(name_of(page.next), limit=limit, **wanted)
+            names += [name_of(line.id) for line in page.items]
+        return names
+
+    def tally(self, **wanted: Any) -> dict[str, int]:
+        """How many there are by state; the sum under `all`."""
+        return self.tally_by("producer", **wanted)
+
+    def tally_by(self, by: str, **wanted: Any) -> dict[str, int]:
+        self._requests += 1
+        counted = self.search(Tally(self._requests, filter_of(**wanted)), by=by).last(by, Counted)
+        return {"all": counted.count, **counted.states}
+
+    def groups(self, **wanted: Any) -> list[DeadGroup]:
+        self._requests += 1
+        return self.search(GroupDead(self._requests, filter_of(**wanted))).last("producer", DeadGroups).items
+
+    def bulk(self, verb: Verb, *, reason: str = "", dry_run: bool = False, **wanted: Any) -> Self:
+        self._requests += 1
+        return self.search(Bulk(self._requests, verb, filter_of(**wanted), reason, dry_run))
+
+    def bulk_begins(self, verb: Verb, **wanted: Any) -> Self:
+        """Two turns of it: the first slice is done, if there is more than one."""
+        self._requests += 1
+        bulk = Bulk(self._requests, verb, filter_of(**wanted))
+        return self.producer("producer").say("producer", bulk).turn()
+
+    def bulk_report(self, by: str = "producer") -> tuple[int, int, dict[str, int]]:
+        """(matched, done, why not) of the last one."""
+        report = self.last(by, BulkReport)
+        return report.matched, report.done, report.skipped
+
+    def refusal(self, by: str = "producer") -> tuple[str, str]:
+        refusal = self.last(by, Refusal)
+        return refusal.code, refusal.text
 
     # -- workers ------------------------------------------------------------------------------
 
@@ -371,6 +451,7 @@ class World:
         self.broker = Broker(
             Random(self._seed + self.epoch),
             outcome_bytes=self._outcome_bytes,
+            dead=DeadBounds(jobs=self._dead_jobs, bytes=self._dead_bytes),
             compact_slack_bytes=self._slack,
         )
         self.broker.recover(self.journal.items())
@@ -382,6 +463,7 @@ class World:
         if batch is None:
             return
         self.last_seq = batch.seq
+        self.last_durability = batch.durability
         self.journal[batch.seq] = batch.blob
         before = self.broker.compaction.trim_before(batch.seq)
         for seq in [seq for seq in self.journal if before is not None and seq < before]:
@@ -498,6 +580,11 @@ def job_terms(
     return Terms(task, retry=retry, **fields)
 
 
+def filter_of(*, ids: Iterable[str] = (), **wanted: Any) -> Filter:
+    """A filter; ids are names."""
+    return Filter(ids=[id_of(name) for name in ids], **wanted)
+
+
 def canonical(state: State) -> dict[str, Any]:
     """All of a state that a fold must give again. A job that is due is ready, with or without a word."""
     return {
@@ -530,5 +617,12 @@ def canonical(state: State) -> dict[str, Any]:
             for id, session in state.sessions.items()
         },
         "settings": dict(state.settings),
-        "sums": (state.outcome_bytes, state.live_bytes, state.unfinished, state.dead),
+        "sums": (
+            state.outcome_bytes,
+            state.live_bytes,
+            state.unfinished,
+            state.dead,
+            state.dead_jobs,
+            state.dead_bytes,
+        ),
     }

@@ -30,6 +30,9 @@ TERMS: Final = m.Terms(
     MOURN,
 )
 FAULT: Final = m.Fault("builtins.ValueError", "no such address", "Traceback ...\nValueError")
+FILTER: Final = m.Filter(
+    ["dead", "ready"], "mail.*", "mail", "ann", 1_000, 60_000, "address", "builtins.ValueError", [ID]
+)
 PROGRESS: Final = m.ProgressItem(ID, LEASE, 3, 10, "third page")
 
 SAMPLES: Final[list[m.Message]] = [
@@ -83,6 +86,24 @@ SAMPLES: Final[list[m.Message]] = [
         1,
         [m.SettingReport("task", "send", "rate", "a", True, 9, 1_000, 3, 7, "why", "who", 5, True)],
     ),
+    m.Query(5, FILTER, ID, 50, True),
+    m.Page(
+        5,
+        [
+            m.JobLine(
+                ID, "mail.send", "mail", "dead", 4, 2, 1, 5, 11, 12, 13, 14, "ann", "host:123", "failed",
+                FAULT, "discarded", b"\x92\x91\x02\x80", m.COMPRESSED, {"key": b"ann"},
+            ),
+            m.JobLine(OTHER_ID, "mail.send", "mail", "ready"),
+        ],
+        OTHER_ID,
+    ),
+    m.Tally(6, FILTER),
+    m.Counted(6, 3, {"dead": 2, "ready": 1}),
+    m.Bulk(7, "cancel", FILTER, "not wanted", True),
+    m.BulkReport(7, 3, 2, {"dead": 1}),
+    m.GroupDead(8, FILTER),
+    m.DeadGroups(8, [m.DeadGroup("mail.send", "ValueError", 2, 11, 14, ID, "no such address")], 1),
     m.Announce(
         {"mail.send": "async"},
         ["mail"],

@@ -99,6 +99,12 @@ def test_parts_grow_too() -> None:
             1, [TERMS], [m.JobSpec(ID, 0, b"", 0, {f"k{n}": b"" for n in range(limits.EXT_ITEMS_MAX + 1)})]
         ),
         m.Ack(1, [m.Success(ID, 2**63)]),
+        m.Query(1, m.Filter(ids=[b"short"])),
+        m.Query(1, m.Filter(task="t" * (limits.NAME_CHARS_MAX + 1))),
+        m.Query(1, m.Filter(states=["dead"] * (limits.FILTER_STATES_MAX + 1))),
+        m.Query(1, m.Filter(), b"", limits.PAGE_MAX + 1),
+        m.Query(1, m.Filter(), b"", 0),
+        m.Bulk(1, "cancel", m.Filter(older_ms=-1)),
         m.Nack(1, [m.Failure(ID, LEASE, "failed", FAULT, False, -2)]),
         m.Nack(1, [m.Failure(ID, LEASE, "snoozed", hold_key="k" * 1_000_000, hold_ms=1)]),
         m.Announce({"t": "async"}, ["q"], {"async": limits.SLOTS_MAX + 1}),

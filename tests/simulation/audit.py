@@ -10,7 +10,7 @@ class Life:
     """One job in the journal."""
 
     def __init__(self, wall_ms: int, spec: JobSpec, terms: Terms, before: "Life | None") -> None:
-        self.before = before  # one that ended and was forgotten, before its id came back
+        self.before = before  # one that ended, and was forgotten or revived, before its id came back
         self.spec = spec
         self.terms = terms
         self.submitted_ms = wall_ms
@@ -126,6 +126,9 @@ class Audit:
                     for job_id in record.ids:
                         if job_id in self.lives:
                             self.lives[job_id].is_forgotten = True
+                case r.Revived():
+                    for full in record.jobs:
+                        self._revived(full, record.terms[full.terms])
                 case r.Restated() | r.SessionRestated():
                     pass  # nothing new: that the fold does not change is checked elsewhere
 
@@ -200,6 +203,18 @@ class Audit:
             retry = life.terms.retry
             if item.failures > retry.max_attempts or item.crashes > retry.max_crashes + 1:
                 raise Violation("I5", f"job {item.id.hex()} was run too often: {item}")
+
+    def _revived(self, full: r.FullJob, terms: Terms) -> None:
+        """A dead job begins anew, as it was submitted."""
+        old = self.lives.get(full.id)
+        if old is None or old.state != "dead" or old.is_forgotten:
+            there = "nobody" if old is None else old.state or "a job without outcome"
+            raise Violation("I3", f"job {full.id.hex()} was revived, and is {there}")
+        if terms != old.terms:
+            raise Violation("I2", f"job {full.id.hex()} came back with other terms")
+        self._repeated[full.id] = self._repeated.get(full.id, 1) + 1
+        life = self.lives[full.id] = Life(full.submitted_ms, old.spec, terms, old)
+        life.story, life.told = list(old.story), list(old.told)
 
     def _count(self, life: Life, job_id: bytes, lease: int, failures: int, crashes: int) -> None:
         """Each attempt fails at most once."""

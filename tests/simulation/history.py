@@ -27,9 +27,11 @@ from taskq.protocol.messages import (
     Outcome,
     Outcomes,
     Receipts,
+    Resume,
     Submit,
     Success,
     Terms,
+    Verb,
     Verdict,
 )
 from tests.simulation.agenda import MS, SECOND, Agenda, Violation
@@ -38,6 +40,7 @@ from tests.simulation.books import Books
 from tests.simulation.custody import Custody
 from tests.simulation.host import BrokerHost
 from tests.simulation.producers import Producer
+from tests.simulation.searchbook import SearchBook
 from tests.simulation.stories import possible_callbacks
 from tests.simulation.workers import Attempt, SimWorker
 
@@ -78,6 +81,8 @@ class History:
         self.books = Books(sample, all_is_journaled=all_is_journaled, wall_is_steady=wall_is_steady)
         self.begun: dict[int, bytes] = {}
         self.over: dict[int, None] = {}  # leases that their workers have reported
+        self.search = SearchBook(wall_is_steady=wall_is_steady)
+        self.has_bulk_cancels = False
         self.is_lossy = False  # memory jobs or jobs without fsync were lost on the way
         self._agenda = agenda
         self._wall_is_steady = wall_is_steady
@@ -114,6 +119,16 @@ class History:
     def on_cancelling(self, ids: list[bytes]) -> None:
         for id in ids:
             self.asked[id].is_cancelling = True
+
+    def on_bulk(self, verb: Verb) -> None:
+        """Any job may be cancelled, or be run again; outcomes may be gone earlier."""
+        if verb == "cancel":
+            self.has_bulk_cancels = True
+        if verb == "retry":
+            # Of what is in memory only, no journal tells that it began anew.
+            fleeting = [id for id, asked in self.asked.items() if asked.terms.durability == MEMORY]
+            for id in fleeting:
+                self.repeated[id] += 1
 
     def on_outcome(self, producer: Producer, outcome: Outcome) -> None:
         self._agenda.note(producer.name, "hears", outcome.state, outcome.id)
@@ -164,6 +179,7 @@ class History:
                 self._lose(asked)
         self.custody.on_crashed(lambda lease: lease in self.audit.recorded)
         self.books.on_crashed()
+        self.search.on_crashed()
         self._not_before = {}
         self._executors = {}
 
@@ -199,6 +215,7 @@ class History:
 
     def on_turn(self, host: BrokerHost) -> None:
         self.books.on_turn(host, self._agenda.now)
+        self.search.on_turn(host)
 
     # -- what the broker hears --------------------------------------------------------------------
 
@@ -219,6 +236,7 @@ class History:
 
     def on_heard(self, host: BrokerHost, hello: Hello, number: int, command: Command) -> None:
         self.custody.on_heard(number, command)
+        self.search.on_heard(host, number, command, self._agenda.now.wall_ms)
         match command:
             case Announce():
                 self._agenda.note("<", number, "Announce", command.slots)
@@ -234,6 +252,12 @@ class History:
                 self.books.on_reported(number, [item.lease for item in command.items])
                 if isinstance(command, Nack):
                     self._expect_backoffs(host, hello, command)
+            case Resume():
+                for held in command.items:
+                    # An older attempt that may be taken up again: what the newer one asked for is over then.
+                    if held.lease < self._not_before.get(held.id, (0, 0))[0]:
+                        del self._not_before[held.id]
+                self._agenda.note("<", number, "Resume")
             case Exited():
                 self._exited.update(dict.fromkeys(child.session for child in command.children))
             case _:
@@ -254,6 +278,7 @@ class History:
     # -- what the broker says ---------------------------------------------------------------------
 
     def on_said(self, host: BrokerHost, hello: Hello, number: int, message: Message) -> None:
+        self.search.on_said(host, number, message)
         match message:
             case Confirm():
                 self._agenda.note(">", number, "Confirm", message.first, message.count)
@@ -382,7 +407,7 @@ class History:
                 if outcome.result not in asked.results:
                     raise Violation("I2", f"job {name} succeeded with a result that no worker gave")
             case "cancelled":
-                if not asked.is_cancelling:
+                if not asked.is_cancelling and not self.has_bulk_cancels:
                     raise Violation("I2", f"job {name} is cancelled, and nobody asked for that")
             case "expired":
                 waited_ms = (self._agenda.us - asked.first_us) // MS + 1

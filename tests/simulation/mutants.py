@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from itertools import chain
 from random import Random
 from typing import Any, Final
 
 from msgspec import structs
 
 from taskq.client.session import ClientSession
-from taskq.core import attempts, callbacks, compaction
+from taskq.core import attempts, callbacks, compaction, search_kinds, verbs
 from taskq.core import records as r
 from taskq.core.attempts import Attempts
 from taskq.core.broker import Broker
@@ -28,8 +29,12 @@ from taskq.core.queues import Queues
 from taskq.core.recall import Recall
 from taskq.core.registry import Registry
 from taskq.core.retry import Verdict, judge
-from taskq.core.state import Session, State
+from taskq.core.search_kinds import Listing
+from taskq.core.searches import Searches
+from taskq.core.snapshot import Snapshot
+from taskq.core.state import Kept, Session, State
 from taskq.core.timers import Kind, Timers
+from taskq.core.verbs import Verbs
 from taskq.core.workers import Pool, Slots, Worker
 from taskq.errors import JournalFull
 from taskq.journal.memory import MemoryJournal
@@ -46,6 +51,7 @@ from taskq.protocol.messages import (
     JobSpec,
     Nack,
     Outcomes,
+    Query,
     Receipts,
     Reply,
     Submit,
@@ -687,3 +693,72 @@ def throttled_jobs_do_not_wait(patch: Patch) -> None:
 @mutant
 def far_timers_are_dropped(patch: Patch) -> None:
     patch.set(Broker, "_is_wanted", lambda self, timer: False)
+
+
+# -- searches, and dead jobs that are run again ---------------------------------------------------------
+
+
+@mutant
+def the_rest_of_a_slice_is_forgotten(patch: Patch) -> None:
+    patch.set(Snapshot, "put_back", lambda self, count: None)
+
+
+@mutant
+def a_page_skips_a_job(patch: Patch) -> None:
+    advance = Listing._advance
+
+    def hasty(listing: Listing) -> None:
+        advance(listing)
+        if listing.query.limit == len(listing._runs) + 1 and listing._next is not None:
+            advance(listing)
+
+    patch.set(Listing, "_advance", hasty)
+
+
+@mutant
+def lists_are_in_the_order_of_the_search(patch: Patch) -> None:
+    patch.set(search_kinds, "merge", chain)
+
+
+@mutant
+def an_older_list_goes_on(patch: Patch) -> None:
+    """Whoever begins a list anew goes on with the one that was found the last time."""
+    listing = Searches._listing
+
+    def lazy(searches: Searches, peer: int, query: Query, now: Now) -> Listing:
+        for kept in searches._listings:
+            if kept.peer == peer and kept.filter == query.filter and kept.after >= query.after:
+                searches._listings.remove(kept)
+                kept.query = query
+                return kept
+        return listing(searches, peer, query, now)
+
+    patch.set(Searches, "_listing", lazy)
+
+
+@mutant
+def retries_are_not_recorded(patch: Patch) -> None:
+    def revive(ledger: Ledger, record: r.Revived, durability: int) -> list[Job]:
+        return ledger.state.revived(record, 0)
+
+    patch.set(Ledger, "revive", revive)
+
+
+@mutant
+def a_retry_counts_the_attempts_before_it(patch: Patch) -> None:
+    revived = verbs._revived
+
+    def unforgiving(kept: list[Kept], now: Now) -> r.Revived:
+        record = revived(kept, now)
+        jobs = [
+            structs.replace(job, failures=each.item.failures, crashes=each.item.crashes)
+            for job, each in zip(record.jobs, kept, strict=True)
+        ]
+        return structs.replace(record, jobs=jobs)
+
+    patch.set(verbs, "_revived", unforgiving)
+
+
+@mutant
+def deleting_only_says_so(patch: Patch) -> None:
+    patch.set(Verbs, "_forget", lambda self, kept: None)

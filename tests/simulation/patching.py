@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from taskq import limits
-from taskq.core import shelves
+from taskq.core import shelves, snapshot
 from taskq.worker import session as worker_session
 
 
@@ -47,3 +47,8 @@ def small_limits(patch: Patch) -> None:
     patch.set(limits, "DELIVERIES_PER_TURN", 2)
     patch.set(shelves, "SLICE", 2)
     patch.set(shelves, "TIMERS_BEFORE_SWEEP", 10)
+    patch.set(limits, "SEARCH_SLICE", 3)
+    patch.set(limits, "BULK_SLICE", 2)
+    patch.set(limits, "BULK_AHEAD", 4)
+    patch.set(limits, "LISTED_IDS_MAX", 20)
+    patch.set(snapshot, "PACKED_PER_TURN", 5)

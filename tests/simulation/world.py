@@ -21,6 +21,7 @@ from tests.simulation.host import BrokerHost
 from tests.simulation.idling import Idling
 from tests.simulation.operators import Operator
 from tests.simulation.producers import Producer, Taste
+from tests.simulation.seekers import Seeker
 from tests.simulation.wire import Wire
 from tests.simulation.workers import EXECUTORS, QUEUES, SimSupervisor, SimWorker, Temper
 
@@ -48,6 +49,7 @@ class Plan(Struct):
     slack_bytes: int
     outcome_bytes: int = limits.OUTCOME_BYTES_BUDGET
     decisions: int = 0
+    searches: int = 0
     small: bool = False  # whoever runs this world makes its limits small
 
     @staticmethod
@@ -66,6 +68,7 @@ class Plan(Struct):
             outcome_bytes=rng.choice((0, 5_000, 10**9, 10**9)),
             small=rng.random() < 0.25,
             decisions=rng.choice((0, 0, 2, 8)),
+            searches=rng.choice((0, 0, 3, 12)),
         )
 
 
@@ -99,6 +102,7 @@ class World:
         self.workers: list[SimWorker] = []
         self.supervisors: list[SimSupervisor] = []
         self.operators: list[Operator] = []
+        self.seekers: list[Seeker] = []
         self._names = 0
         self.is_healed = False
 
@@ -128,6 +132,8 @@ class World:
             self.add_producer()
         if self.plan.decisions:
             self.add_operator()
+        if self.plan.searches:
+            self.add_seeker()
 
     def add_supervisor(self) -> SimSupervisor:
         name = self._name("supervisor")
@@ -174,6 +180,13 @@ class World:
         self.agenda.after(self.rng.randrange(20 * MS), producer.start)
         return producer
 
+    def add_seeker(self) -> Seeker:
+        name = self._name("seeker")
+        seeker = Seeker(self.agenda, self._random(name), name, self.host, self.history)
+        self.seekers.append(seeker)
+        self.agenda.after(self.rng.randrange(20 * MS), seeker.start)
+        return seeker
+
     def add_operator(self) -> Operator:
         name = self._name("operator")
         operator = Operator(self.agenda, self._random(name), name, self.host)
@@ -190,6 +203,9 @@ class World:
         for operator in self.operators:
             for _ in range(self.plan.decisions):
                 self.agenda.at(self.rng.randrange(span_us), partial(operator.do, operator.act))
+        for seeker in self.seekers:
+            for _ in range(self.plan.searches):
+                self.agenda.at(self.rng.randrange(span_us), partial(seeker.do, seeker.act))
         faults = Faults(self, self._random("faults"), wall=self.plan.wall, power=self.plan.power)
         for _ in range(self.plan.faults):
             self.agenda.at(self.rng.randrange(50 * MS, span_us), faults.strike)
@@ -279,7 +295,7 @@ class World:
             return False
         if any(process.is_frozen or process.is_leaving for process in self.workers if process.is_alive):
             return False
-        callers: list[Producer | Operator] = [*self.producers, *self.operators]
+        callers: list[Producer | Operator | Seeker] = [*self.producers, *self.operators, *self.seekers]
         if any(caller.calls for caller in callers if caller.is_alive):
             return False
         if self.agenda.us - self.host.started_us < limits.RESUME_GRACE_MS * MS:
