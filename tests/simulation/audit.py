@@ -48,11 +48,12 @@ class Audit:
         # A second life under one id is right only for ids that were submitted more than once.
         self._repeated = repeated
         self.wall_is_steady = wall_is_steady
-        # In the batch that was read last: leases that crashed, jobs that are new, and those of them that
-        # the broker made itself.
+        # In the batch that was read last: leases that crashed, jobs that are new, those of them that the
+        # broker made itself, and those that are again.
         self.crashed: list[int] = []
         self.submitted: list[bytes] = []
         self.made: list[bytes] = []
+        self.revived: list[bytes] = []
         self._stories = Stories()
         self._forgotten_sessions: dict[bytes, None] = {}
         self._batches: list[tuple[int, bytes]] = []
@@ -63,6 +64,7 @@ class Audit:
         self.crashed = []
         self.submitted = []
         self.made = []
+        self.revived = []
         self._fold(seq, blob)
         self._stories.are_told(self.lives, self.made)
 
@@ -212,6 +214,7 @@ class Audit:
             raise Violation("I3", f"job {full.id.hex()} was revived, and is {there}")
         if terms != old.terms:
             raise Violation("I2", f"job {full.id.hex()} came back with other terms")
+        self.revived.append(full.id)
         self._repeated[full.id] = self._repeated.get(full.id, 1) + 1
         life = self.lives[full.id] = Life(full.submitted_ms, old.spec, terms, old)
         life.story, life.told = list(old.story), list(old.told)

@@ -14,6 +14,7 @@ from taskq.protocol.messages import (
     Ack,
     Acked,
     Announce,
+    Bulk,
     Command,
     Confirm,
     Deliver,
@@ -203,6 +204,8 @@ class History:
             self.asked[id].is_confirmed = True
         for id in self.audit.submitted:
             self.asked[id].committed_us = self._agenda.us
+        for id in self.audit.revived:
+            self.asked[id].heard_us = self._agenda.us  # from now on it may wait as long as it might then
         self.books.on_written(host, batch)
 
     def _call_back(self, id: bytes, terms: Terms, payload: bytes) -> None:
@@ -258,6 +261,11 @@ class History:
                     if held.lease < self._not_before.get(held.id, (0, 0))[0]:
                         del self._not_before[held.id]
                 self._agenda.note("<", number, "Resume")
+            case Bulk(verb="retry"):
+                self._agenda.note("<", number, "Bulk", command.verb)
+                for asked in self.asked.values():
+                    if asked.terms.durability == MEMORY:  # no record will tell which of them
+                        asked.heard_us = self._agenda.us
             case Exited():
                 self._exited.update(dict.fromkeys(child.session for child in command.children))
             case _:
