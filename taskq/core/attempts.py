@@ -1,5 +1,6 @@
 """Attempts: leases given, kept, ended. `(job, lease)` is the fencing token of all that a worker says."""
 
+from collections.abc import Iterable
 from random import Random
 
 from taskq import limits
@@ -73,6 +74,21 @@ class Attempts:
         self.turn = max(self.turn + 1, now.boot_ms * 1_000)
 
     # -- ready and delivered ------------------------------------------------------------------
+
+    def admit(self, jobs: Iterable[Job], now: Now) -> None:
+        """New jobs: into line, or to wait for their time."""
+        ready = self.ready
+        timers = self._timers
+        for job in jobs:
+            terms = job.terms
+            if job.state is READY:
+                ready(job)
+            elif terms.delay_ms:
+                timers.after(now.boot_ms + terms.delay_ms, "due", job.id, job.due_ms)
+            else:
+                timers.at(terms.at_ms, "due", job.id, job.due_ms)
+            if terms.expires_ms:
+                timers.after(now.boot_ms + terms.expires_ms, "expires", job.id, job.submitted_ms)
 
     def ready(self, job: Job) -> None:
         """A job waits for a worker from now on."""

@@ -34,8 +34,10 @@ from taskq.core.presence import Presence
 from taskq.core.queues import Queues
 from taskq.core.registry import Registry
 from taskq.core.retention import Retention
+from taskq.core.schedules import Schedules
 from taskq.core.state import State
 from taskq.core.timers import Timer, Timers
+from taskq.core.timetable import Timetable
 from taskq.core.watchers import Watchers
 from taskq.core.why import Why
 from taskq.core.workers import Roster
@@ -45,10 +47,13 @@ from taskq.protocol.messages import (
     AskSettings,
     Cancel,
     Drain,
+    DropSchedule,
     Exited,
     Extend,
     Inspect,
+    ListSchedules,
     Nack,
+    PauseSchedule,
     Ping,
     Pong,
     Progress,
@@ -56,6 +61,9 @@ from taskq.protocol.messages import (
     Receipts,
     Refusal,
     Resume,
+    ResumeSchedule,
+    RunSchedule,
+    SetSchedule,
     Status,
     StatusReport,
     Steer,
@@ -109,6 +117,10 @@ class Broker:
         self.presence = Presence(self.peers, self.roster, self.queues, self.attempts, self.timers, self.out)
         self.why = Why(self.state, self.queues, self.roster, self.registry)
         self.compaction = Compaction(self.ledger, compact_slack_bytes)
+        self.schedules = Schedules(
+            self.ledger, self.timers, self.intake, self.attempts, self.endings, self.watchers, rng
+        )
+        self.timetable = Timetable(self.state, self.schedules, self.intake, self.roster, self.out)
         self._version = version
         self._journal = journal
         self.epoch = 0
@@ -139,6 +151,7 @@ class Broker:
             elif job.state == RUNNING:
                 self.presence.expect_back(job)
         self.controls.begin(now)
+        self.schedules.begin(now)
         if not self.roster.workers:
             for job in ready:
                 self.queues.put(job)
@@ -178,6 +191,8 @@ class Broker:
         """End a turn: fire what is due, deliver what is ready, say what was decided."""
         for timer in self.timers.due(now, TIMERS_PER_TURN):
             self._fire(timer, now)
+        if self.watchers.noticed:
+            self.schedules.ended(self.watchers.take_noticed(), now)
         self.timers.sweep(self._is_wanted)
         self.attempts.deliver(now)
         self.retention.trim(now)
@@ -217,8 +232,10 @@ class Broker:
             case Status():
                 self.out.say(peer.number, self.status(command.request, now))
             case Announce():
-                self.roster.announce(self.presence.worker(peer), command)
+                worker = self.presence.worker(peer)
+                self.roster.announce(worker, command)
                 self.controls.declare(command, now)
+                self.timetable.announce(worker, command, peer.hello.namespace, now)
             case Resume():
                 self.attempts.resume(self.presence.worker(peer), command.items, command.last, now)
                 self.presence.maybe_end_grace()
@@ -237,6 +254,12 @@ class Broker:
             case Exited():
                 for child in command.children:
                     self.presence.exited(child, now)
+            case SetSchedule():
+                self.timetable.set(peer, command, now)
+            case PauseSchedule() | ResumeSchedule() | DropSchedule() | RunSchedule():
+                self.timetable.change(peer, command, now)
+            case ListSchedules():
+                self.timetable.list(peer, command, now)
             case _:
                 assert_never(command)
 
@@ -244,17 +267,7 @@ class Broker:
         jobs, confirm = self.intake.submit(peer.hello.session, submit, now)
         self.out.say(peer.number, confirm)
         self.submitted += len(jobs)
-        ready = self.attempts.ready
-        for job in jobs:
-            terms = job.terms
-            if job.state is READY:
-                ready(job)
-            elif terms.delay_ms:
-                self.timers.after(now.boot_ms + terms.delay_ms, "due", job.id, job.due_ms)
-            else:
-                self.timers.at(terms.at_ms, "due", job.id, job.due_ms)
-            if terms.expires_ms:
-                self.timers.after(now.boot_ms + terms.expires_ms, "expires", job.id, job.submitted_ms)
+        self.attempts.admit(jobs, now)
 
     def _cancel(self, peer: Peer, cancel: Cancel, now: Now) -> None:
         receipts = []
@@ -303,7 +316,9 @@ class Broker:
             "timers": len(self.timers),
             "peers": len(self.peers),
             "workers": len(self.roster.workers),
+            "schedules": len(self.schedules),
             "submitted_total": self.submitted,
+            "ticked_total": self.schedules.made,
             "delivered_total": self.attempts.delivered,
             "redelivered_total": self.attempts.redelivered,
             "succeeded_total": self.endings.succeeded,
@@ -328,6 +343,7 @@ class Broker:
             queues=reports.queue_reports(self.state, self.queues, self.roster, now),
             workers=reports.worker_reports(self.roster, self.peers, now),
             connections=len(self.peers),
+            warnings=self.timetable.warnings,
         )
 
     def _note_progress(self, peer: Peer, progress: Progress) -> None:
@@ -381,11 +397,15 @@ class Broker:
                 self.registry.on_timer(key, now)
             case "pause":
                 self.controls.end_pause(key, now)
+            case "tick":
+                self.schedules.fire(key, mark, now)
 
     def _is_wanted(self, timer: Timer) -> bool:
         """Could this timer still do something?"""
         kind, key, mark = timer
         if isinstance(key, int):
+            if kind == "tick":
+                return self.schedules.is_wanted(key, mark)
             return kind not in ("silent", "unread") or key in self.peers.peers
         if kind == "word":
             return key in self.roster.workers

@@ -16,6 +16,7 @@ from taskq.protocol.messages import (
     Held,
     JobSpec,
     JobStateName,
+    ScheduleSpec,
     Steering,
     SteerKind,
     SteerScope,
@@ -196,8 +197,58 @@ def key_of(setting: Setting | Steering) -> SettingKey:
     return (setting.scope, setting.name, setting.key, setting.kind, setting.per_key)
 
 
+class ScheduleSet(Record, frozen=True, tag=30):
+    """Everything about a schedule: new, changed, paused, resumed, or written again."""
+
+    spec: ScheduleSpec
+    app: str
+    slot: int
+    created_ms: int
+    since_ms: int
+    floor_ms: int
+    last_ms: int
+    last_job: bytes
+    waiting_ms: int
+    is_paused: bool
+    reason: str
+
+
+class Ticked(Record, frozen=True, tag=31):
+    """A schedule's ticks are decided up to `floor_ms`, and these jobs of it are made: one or none.
+
+    One record, so that a tick and its job cannot be parted: neither is it made twice, nor not at
+    all. `tick_ms` is the job's; 0: somebody asked for it. `waiting_ms` is a tick whose job is made
+    when the one before has ended; 0: none.
+    """
+
+    name: str
+    floor_ms: int
+    tick_ms: int
+    waiting_ms: int
+    wall_ms: int
+    terms: list[Terms] = []
+    jobs: list[JobSpec] = []
+
+
+class ScheduleRemoved(Record, frozen=True, tag=32):
+    """A schedule is no more; its jobs stay."""
+
+    name: str
+
+
+OfSchedules = ScheduleSet | Ticked | ScheduleRemoved
+
 AnyRecord = (
-    Submitted | Delivered | Released | Succeeded | Ended | Forgotten | Restated | SessionRestated | Setting
+    Submitted
+    | Delivered
+    | Released
+    | Succeeded
+    | Ended
+    | Forgotten
+    | Restated
+    | SessionRestated
+    | Setting
+    | OfSchedules
 )
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -11,7 +11,8 @@ from msgspec import Struct
 from taskq import limits
 from taskq.core import records as r
 from taskq.core.job import DEAD, READY, RECORD_OVERHEAD_BYTES, RUNNING, SCHEDULED, SUCCEEDED, Job, ext_bytes
-from taskq.protocol.messages import JobStateName, Terms
+from taskq.core.schedule import Schedule, schedule_of
+from taskq.protocol.messages import JobSpec, JobStateName, Terms
 
 
 class Session(Struct, gc=False):
@@ -46,6 +47,7 @@ class State:
         self.sessions: dict[bytes, Session] = {}
         self.settings: dict[r.SettingKey, r.Setting] = {}
         self.setting_seqs: dict[r.SettingKey, int] = {}  # the batch that says so
+        self.schedules: dict[str, Schedule] = {}
         self.outcome_bytes = 0  # what the outcomes cost in memory
         self.live_bytes = 0  # what a journal with nothing old in it would hold, about
         self.unfinished: dict[str, int] = {}  # jobs without outcome, by queue
@@ -73,6 +75,12 @@ class State:
                 self.session_restated(record, seq)
             case r.Setting():
                 self.set(record, seq)
+            case r.ScheduleSet():
+                self.schedule_set(record, seq)
+            case r.Ticked():
+                self.ticked(record, seq)
+            case r.ScheduleRemoved():
+                self.schedule_removed(record)
             case _:
                 assert_never(record)
 
@@ -80,11 +88,15 @@ class State:
 
     def submitted(self, record: r.Submitted, seq: int) -> list[Job]:
         """Make the jobs, and return them."""
-        wall_ms = record.wall_ms
-        shared = [self.share(terms) for terms in record.terms]
+        made = self._make(record.terms, record.jobs, record.wall_ms, seq)
+        self._raise_floor(record, seq)
+        return made
+
+    def _make(self, terms_of: list[Terms], specs: list[JobSpec], wall_ms: int, seq: int) -> list[Job]:
+        shared = [self.share(terms) for terms in terms_of]
         live_bytes = 0
         made = []
-        for spec in record.jobs:
+        for spec in specs:
             terms = shared[spec.terms]
             job = Job(
                 id=spec.id,
@@ -105,7 +117,6 @@ class State:
             self.unfinished[terms.queue] = self.unfinished.get(terms.queue, 0) + 1
         if seq:
             self.live_bytes += live_bytes
-        self._raise_floor(record, seq)
         return made
 
     def _raise_floor(self, record: r.Submitted, seq: int) -> None:
@@ -229,6 +240,30 @@ class State:
         else:
             self.settings.pop(key, None)
             self.setting_seqs.pop(key, None)
+
+    def schedule_set(self, record: r.ScheduleSet, seq: int) -> None:
+        old = self.schedules.get(record.spec.name)
+        if old is not None:
+            self.live_bytes -= old.live_bytes
+        schedule = schedule_of(record, seq)
+        self.schedules[record.spec.name] = schedule
+        self.live_bytes += schedule.live_bytes
+
+    def ticked(self, record: r.Ticked, seq: int) -> list[Job]:
+        """Move the schedule on, and make its job."""
+        schedule = self.schedules.get(record.name)
+        if schedule is not None:  # else as in `delivered`
+            schedule.floor_ms = record.floor_ms
+            schedule.waiting_ms = record.waiting_ms
+            if record.jobs:
+                schedule.last_ms = record.tick_ms or record.wall_ms
+                schedule.last_job = record.jobs[-1].id
+        return self._make(record.terms, record.jobs, record.wall_ms, seq)
+
+    def schedule_removed(self, record: r.ScheduleRemoved) -> None:
+        schedule = self.schedules.pop(record.name, None)
+        if schedule is not None:
+            self.live_bytes -= schedule.live_bytes
 
     # -- parts of the above -------------------------------------------------------------------
 

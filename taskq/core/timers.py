@@ -11,7 +11,7 @@ from typing import Literal
 from taskq.core.effects import Now
 
 Kind = Literal[
-    "due", "expires", "timeout", "silent", "word", "resume", "unread", "retention", "gate", "pause"
+    "due", "expires", "timeout", "silent", "word", "resume", "unread", "retention", "gate", "pause", "tick"
 ]
 WALL_LOOK_MS = 1_000
 # An hour's timeout at 10,000 jobs a second would be 36 million timers of jobs that have ended.

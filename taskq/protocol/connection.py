@@ -14,7 +14,6 @@ from taskq.protocol.frames import FrameTooLong, ProtocolError, encode
 from taskq.protocol.messages import (
     VERSION,
     AskSettings,
-    Cancel,
     Command,
     FromBroker,
     FromProducer,
@@ -24,6 +23,7 @@ from taskq.protocol.messages import (
     Greeting,
     Hello,
     Inspect,
+    ListSchedules,
     Ping,
     Pong,
     Refusal,
@@ -47,7 +47,7 @@ Heard = Welcome | Reply | Ping | Goodbye | Unsupported
 
 
 _ALWAYS: Final[Kinds] = frozenset({Ping, Pong, Goodbye, Unsupported})
-_VIEWER: Final[Kinds] = frozenset({Inspect, Status, Watch, Unwatch, AskSettings})
+_VIEWER: Final[Kinds] = frozenset({Inspect, Status, Watch, Unwatch, AskSettings, ListSchedules})
 _PRODUCER: Final[Kinds] = frozenset(get_args(FromProducer))
 _WORKER: Final[Kinds] = frozenset(get_args(FromProducer | FromWorker))
 _SUPERVISOR: Final[Kinds] = frozenset(get_args(FromSupervisor | Status))
@@ -177,8 +177,9 @@ class BrokerSide(Side[ToBroker]):
     def _refuse(self, message: ToBroker, role: Role) -> None:
         text = f"{type(message).__name__} is not for the role {role!r}"
         # Request 0 would mean the connection, and close it.
-        if isinstance(message, Cancel | Inspect | Status) and message.request:
-            self._replies.append(encode(Refusal(message.request, "unauthorized", text)))
+        request: int = getattr(message, "request", 0)
+        if request:
+            self._replies.append(encode(Refusal(request, "unauthorized", text)))
             return
         raise ProtocolError("unauthorized", text)
 
