@@ -259,7 +259,7 @@ class Broker:
             case PauseSchedule() | ResumeSchedule() | DropSchedule() | RunSchedule():
                 self.timetable.change(peer, command, now)
             case ListSchedules():
-                self.timetable.list(peer, command, now)
+                self.timetable.list(peer, command)
             case _:
                 assert_never(command)
 

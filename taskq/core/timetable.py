@@ -75,19 +75,21 @@ class Timetable:
             self._out.say(peer.number, Refusal(command.request, *fault))
             return
         schedule = self._put(spec, "", peer.hello.namespace, now)
-        self._answer(peer, command.request, schedule)
+        self._out.say(peer.number, ScheduleList(command.request, [self._report(schedule, 1)]))
 
     def change(self, peer: Peer, command: Change, now: Now) -> None:
         schedule = self._state.schedules.get(command.name)
         if schedule is None:
-            fault: Fault | None = ("not_found", f"there is no schedule {command.name!r}")
-        else:
-            fault = self._change(schedule, command, now)
+            self._refuse_unknown(peer, command.request, command.name)
+            return
+        report = self._report(schedule, 1)
+        fault = self._change(schedule, command, now)
         if fault is not None:
             self._out.say(peer.number, Refusal(command.request, *fault))
-        elif schedule is not None:
-            schedule = self._state.schedules.get(command.name, schedule)
-            self._answer(peer, command.request, schedule)
+            return
+        if command.name in self._state.schedules:  # else: as it was
+            report = self._report(self._state.schedules[command.name], 1)
+        self._out.say(peer.number, ScheduleList(command.request, [report]))
 
     def _change(self, schedule: Schedule, command: Change, now: Now) -> Fault | None:
         record = record_of(schedule)
@@ -200,21 +202,21 @@ class Timetable:
 
     # -- answers --------------------------------------------------------------------------------
 
-    def list(self, peer: Peer, question: ListSchedules, now: Now) -> None:
+    def list(self, peer: Peer, question: ListSchedules) -> None:
         if question.name:
             schedule = self._state.schedules.get(question.name)
             if schedule is None:
-                text = f"there is no schedule {question.name!r}"
-                self._out.say(peer.number, Refusal(question.request, "not_found", text))
-            else:
-                self._answer(peer, question.request, schedule, question.ticks)
-            return
-        page = self._schedules.page(question.after, limits.BATCH_MAX + 1)
-        items = [self._report(schedule, 1) for schedule in page[: limits.BATCH_MAX]]
-        self._out.say(peer.number, ScheduleList(question.request, items, len(page) > len(items)))
+                self._refuse_unknown(peer, question.request, question.name)
+                return
+            items, more = [self._report(schedule, question.ticks)], False
+        else:
+            page = self._schedules.page(question.after, limits.BATCH_MAX + 1)
+            items = [self._report(schedule, 1) for schedule in page[: limits.BATCH_MAX]]
+            more = len(page) > len(items)
+        self._out.say(peer.number, ScheduleList(question.request, items, more))
 
-    def _answer(self, peer: Peer, request: int, schedule: Schedule, ticks: int = 1) -> None:
-        self._out.say(peer.number, ScheduleList(request, [self._report(schedule, ticks)]))
+    def _refuse_unknown(self, peer: Peer, request: int, name: str) -> None:
+        self._out.say(peer.number, Refusal(request, "not_found", f"there is no schedule {name!r}"))
 
     def _report(self, schedule: Schedule, ticks: int) -> ScheduleReport:
         spec = schedule.spec
