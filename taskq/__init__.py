@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from taskq.client.context import Context, current
     from taskq.client.job import Job, JobInfo, Progress
     from taskq.client.retry import RetryPolicy
+    from taskq.client.schedules import ScheduleInfo
     from taskq.client.sync import SyncJob
     from taskq.client.task import Call, Task
 
@@ -79,6 +80,7 @@ __all__ = [
     "ResultGone",
     "Retry",
     "RetryPolicy",
+    "ScheduleInfo",
     "Snooze",
     "SubmitErrors",
     "SyncJob",
@@ -102,6 +104,7 @@ _LAZY = {
     "JobInfo": "taskq.client.job",
     "Progress": "taskq.client.job",
     "RetryPolicy": "taskq.client.retry",
+    "ScheduleInfo": "taskq.client.schedules",
     "SyncJob": "taskq.client.sync",
     "Call": "taskq.client.task",
     "Task": "taskq.client.task",

@@ -22,6 +22,7 @@ from taskq.protocol.messages import (
     Outcomes,
     Receipts,
     Refusal,
+    ScheduleList,
     Settings,
     Status,
     StatusReport,
@@ -36,7 +37,7 @@ from taskq.protocol.messages import (
 
 NewJob = tuple[bytes, Terms, bytes]  # id, terms, payload
 OnOutcome = Callable[[Outcome], None]
-Answer = JobReport | Receipts | StatusReport | Steered | Settings | Refused
+Answer = JobReport | Receipts | StatusReport | Steered | Settings | ScheduleList | Refused
 OnAnswer = Callable[[Answer], None]
 
 # What a job costs in a frame beside its payload: id, index, and the lengths of each.
@@ -268,7 +269,7 @@ class ClientSession:
                 self._on_outcomes(message)
             case Confirm():
                 self._on_confirm(message)
-            case Receipts() | JobReport() | StatusReport() | Steered() | Settings():
+            case Receipts() | JobReport() | StatusReport() | Steered() | Settings() | ScheduleList():
                 self._on_answer(message.request, message)
             case Refusal():
                 self._on_answer(message.request, Refused.from_code(message.code, message.text))

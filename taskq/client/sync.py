@@ -5,7 +5,8 @@ import atexit
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, overload
 from uuid import UUID
 
 from taskq.client.job import Job, JobInfo
@@ -15,6 +16,7 @@ from taskq.protocol.messages import JobStateName, StatusReport
 
 if TYPE_CHECKING:
     from taskq.client.app import TaskQ
+    from taskq.client.schedules import ScheduleInfo, ScheduleOptions, Schedules
     from taskq.client.task import Call, Task
 
 R = TypeVar("R")
@@ -99,6 +101,40 @@ class SyncTaskQ:
 
     def status(self) -> StatusReport:
         return run(self._app.status())
+
+    @property
+    def schedules(self) -> "SyncSchedules":
+        return SyncSchedules(self._app.schedules)
+
+
+class SyncSchedules:
+    """`q.schedules` for code without asyncio: the same verbs, which block."""
+
+    def __init__(self, schedules: "Schedules") -> None:
+        self._schedules = schedules
+
+    def create(
+        self, name: str, call: "Call[Any] | Task[[], Any]", **options: "Unpack[ScheduleOptions]"
+    ) -> "ScheduleInfo":
+        return run(self._schedules.create(name, call, **options))
+
+    def next(self, name: str, n: int = 5) -> "list[datetime]":
+        return run(self._schedules.next(name, n))
+
+    def pause(self, name: str, reason: str = "") -> "ScheduleInfo":
+        return run(self._schedules.pause(name, reason))
+
+    def resume(self, name: str) -> "ScheduleInfo":
+        return run(self._schedules.resume(name))
+
+    def delete(self, name: str) -> None:
+        run(self._schedules.delete(name))
+
+    def run(self, name: str) -> "ScheduleInfo":
+        return run(self._schedules.run(name))
+
+    def list(self) -> "list[ScheduleInfo]":
+        return run(self._schedules.list())
 
 
 def submit_sync(task: "Task[..., R]", payload: bytes) -> SyncJob[R]:

@@ -21,6 +21,7 @@ from taskq.protocol.messages import (
     FromBroker,
     Message,
     ProgressItem,
+    ScheduleSpec,
     Stop,
     Welcome,
 )
@@ -67,10 +68,12 @@ class Runner:
         *,
         queues: Sequence[str],
         slots: Mapping[str, int],
+        app: str = "",
+        schedules: Iterable[ScheduleSpec] = (),
     ) -> None:
         self._definitions = {definition.name: definition for definition in definitions}
         executors = {name: definition.executor for name, definition in self._definitions.items()}
-        self._session = WorkerSession(executors, queues, slots)
+        self._session = WorkerSession(executors, queues, slots, app=app, schedules=schedules)
         self._loop = loop
         self._thread = get_ident()
         self._wake: Callable[[], None] = _nobody_listens

@@ -33,6 +33,7 @@ from taskq.protocol.messages import (
     Resume,
     Resumed,
     Revoke,
+    ScheduleSpec,
     Stop,
     Success,
     Terms,
@@ -52,11 +53,22 @@ class Start(Struct, gc=False, frozen=True):
 class WorkerSession:
     """One worker's side of the protocol, over as many connections as it takes.
 
-    `tasks` maps each task's name to the executor it runs on; `slots` gives each executor's capacity.
+    `tasks` maps each task's name to the executor it runs on; `slots` gives each executor's capacity;
+    `schedules` are what the code of `app` declares.
     """
 
-    def __init__(self, tasks: Mapping[str, str], queues: Sequence[str], slots: Mapping[str, int]) -> None:
-        self._announce = Announce(tasks=dict(tasks), queues=list(queues), slots=dict(slots))
+    def __init__(
+        self,
+        tasks: Mapping[str, str],
+        queues: Sequence[str],
+        slots: Mapping[str, int],
+        *,
+        app: str = "",
+        schedules: Iterable[ScheduleSpec] = (),
+    ) -> None:
+        self._announce = Announce(
+            tasks=dict(tasks), queues=list(queues), slots=dict(slots), app=app, schedules=list(schedules)
+        )
         self._running: dict[int, bytes] = {}
         self._reported: dict[int, bytes] = {}
         self._events: list[Start | Stop] = []
@@ -116,7 +128,8 @@ class WorkerSession:
         """From now on this executor has so many slots."""
         self._announce = replace(self._announce, slots={**self._announce.slots, executor: slots})
         if self._welcome:
-            self._due.append(self._announce)
+            # The schedules were said over this connection, and are as they were.
+            self._due.append(replace(self._announce, schedules=None))
 
     def drain(self) -> None:
         """Ask for nothing more. What is delivered all the same is still handed out as Start."""
