@@ -24,6 +24,7 @@ VERBS: Final = {
     "broker": "Run the broker.",
     "worker": "Run the tasks of an application.",
     "submit": "Submit a job.",
+    "cron": "Show and change the broker's schedules.",
     "status": "Show the broker, its queues and its workers.",
     "ping": "Ask whether the broker answers.",
     "bench": "Measure jobs per second.",

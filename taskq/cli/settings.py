@@ -83,10 +83,19 @@ def _read(path: Path) -> Source:
 
 def _share(source: Source, verbs: Mapping[str, Callable[[], click.Command]], checked: Defaults) -> None:
     for verb, load in verbs.items():
-        known = options(load())
-        if SHARED in known:
-            value = _value(source.name, SHARED, source.values[SHARED], known[SHARED])
-            checked.setdefault(verb, {}).setdefault(SHARED, value)
+        if shared := _shared(source, load()):
+            checked[verb] = {**shared, **checked.get(verb, {})}
+
+
+def _shared(source: Source, command: click.Command) -> dict[str, Any]:
+    """The address for a verb, or for each verb of a group."""
+    if isinstance(command, click.Group):
+        parts = {name: _shared(source, part) for name, part in command.commands.items()}
+        return {name: part for name, part in parts.items() if part}
+    known = options(command)
+    if SHARED not in known:
+        return {}
+    return {SHARED: _value(source.name, SHARED, source.values[SHARED], known[SHARED])}
 
 
 def _table(

@@ -99,7 +99,8 @@ class Timetable:
             case ResumeSchedule():
                 # What was not wanted then is not made up for.
                 if schedule.is_paused:
-                    changes = structs.replace(record, is_paused=False, reason="", floor_ms=now.wall_ms)
+                    floor_ms = max(record.floor_ms, now.wall_ms)
+                    changes = structs.replace(record, is_paused=False, reason="", floor_ms=floor_ms)
                     self._schedules.put(changes, now)
             case DropSchedule():
                 if self._who_declares(schedule):

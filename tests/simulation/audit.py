@@ -1,18 +1,19 @@
 """What the journal says, read batch by batch as it is committed, by somebody who does not use `fold`."""
 
 from taskq.core import records as r
-from taskq.protocol.messages import Terms
+from taskq.protocol.messages import JobSpec, Terms
 from tests.simulation.agenda import Violation
+from tests.simulation.ticks import Ticks
 
 
 class Life:
     """One job in the journal."""
 
-    def __init__(self, record: r.Submitted, terms: Terms, before: "Life | None") -> None:
+    def __init__(self, session: bytes, wall_ms: int, terms: Terms, before: "Life | None") -> None:
         self.before = before  # one that ended and was forgotten, before its id came back
-        self.session = record.session
+        self.session = session
         self.terms = terms
-        self.submitted_ms = record.wall_ms
+        self.submitted_ms = wall_ms
         self.failures = 0
         self.crashes = 0
         self.failed_under: list[int] = []
@@ -47,6 +48,8 @@ class Audit:
         # In the batch that was read last: leases that crashed, and jobs that are new.
         self.crashed: list[int] = []
         self.submitted: list[bytes] = []
+        self.ticked: list[tuple[JobSpec, Terms]] = []  # of those, the ones that schedules made
+        self.ticks = Ticks(wall_is_steady=wall_is_steady)
         self._forgotten_sessions: dict[bytes, None] = {}
         self._batches: list[tuple[int, bytes]] = []
 
@@ -55,6 +58,7 @@ class Audit:
         self._batches.append((seq, blob))
         self.crashed = []
         self.submitted = []
+        self.ticked = []
         self._fold(seq, blob)
 
     def cut_after(self, last_seq: int) -> None:
@@ -63,6 +67,7 @@ class Audit:
         self._batches = []
         self.lives = {}
         self.recorded = {}
+        self.ticks.forget()
         for seq, blob in batches:
             self.read(seq, blob)
 
@@ -89,7 +94,15 @@ class Audit:
         for record in r.decode(seq, blob):
             match record:
                 case r.Submitted():
-                    self._submitted(record)
+                    self._made(record.session, record)
+                case r.Ticked():
+                    self.ticks.ticked(record, self.state_of)
+                    self._made(b"", record)
+                    self.ticked += [(spec, record.terms[spec.terms]) for spec in record.jobs]
+                case r.ScheduleSet():
+                    self.ticks.set(record)
+                case r.ScheduleRemoved():
+                    self.ticks.removed(record)
                 case r.Delivered():
                     self._delivered(record)
                 case r.Released():
@@ -105,7 +118,7 @@ class Audit:
                 case r.Restated() | r.SessionRestated():
                     pass  # nothing new: that the fold does not change is checked elsewhere
 
-    def _submitted(self, record: r.Submitted) -> None:
+    def _made(self, session: bytes, record: r.Submitted | r.Ticked) -> None:
         for spec in record.jobs:
             old = self.lives.get(spec.id)
             if old is not None:
@@ -113,11 +126,11 @@ class Audit:
                     raise Violation(
                         "I9", f"job {spec.id.hex()} was submitted over what is there ({old.state})"
                     )
-                is_forgotten = record.session in self._forgotten_sessions
+                is_forgotten = session in self._forgotten_sessions
                 if self._repeated.get(spec.id, 1) < 2 and not is_forgotten:
                     raise Violation("I9", f"job {spec.id.hex()} was submitted once and is there twice")
             self.submitted.append(spec.id)
-            self.lives[spec.id] = Life(record, record.terms[spec.terms], old)
+            self.lives[spec.id] = Life(session, record.wall_ms, record.terms[spec.terms], old)
 
     def _delivered(self, record: r.Delivered) -> None:
         for held in record.items:

@@ -21,6 +21,7 @@ from taskq.protocol.messages import (
     Exited,
     Failure,
     Hello,
+    JobSpec,
     Message,
     Nack,
     Outcome,
@@ -140,6 +141,7 @@ class History:
 
     def on_started(self, host: BrokerHost) -> None:
         self.custody.on_started()
+        self.audit.ticks.was_unable_ms = self._agenda.now.wall_ms
         jobs = host.broker.state.jobs
         for id, asked in self.asked.items():
             if asked.is_confirmed and id not in jobs and not self.audit.state_of(id):
@@ -174,14 +176,26 @@ class History:
         self.audit.read(batch.seq, batch.blob)
         for lease in self.audit.crashed:
             self.custody.buried(lease)
+        for spec, terms in self.audit.ticked:
+            self._ticked(spec, terms)
         for id in self.audit.submitted:
             self.asked[id].committed_us = self._agenda.us
         self.books.on_written(host, batch)
+
+    def _ticked(self, spec: JobSpec, terms: Terms) -> None:
+        """A schedule made a job, as if somebody had submitted it, and heard that it is there."""
+        self._agenda.note("tick", spec.id, terms.task)
+        asked = self.asked[spec.id] = Asked(terms, spec.payload, self._agenda.us)
+        asked.is_confirmed = terms.durability == FSYNC
+        asked.is_cancelling = True  # the next one may do that
+        self.repeated[spec.id] = 1
 
     def on_trimmed(self, host: BrokerHost) -> None:
         self.books.on_trimmed(host)
 
     def on_turn(self, host: BrokerHost) -> None:
+        if host.broker.intake.closed_because:
+            self.audit.ticks.was_unable_ms = self._agenda.now.wall_ms
         self.books.on_turn(host, self._agenda.now)
 
     # -- what the broker hears --------------------------------------------------------------------

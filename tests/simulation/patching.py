@@ -41,3 +41,4 @@ def small_limits(patch: Patch) -> None:
     patch.set(worker_session, "BATCH_MAX", 3)
     patch.set(limits, "COMPACT_SLICE", 2)
     patch.set(limits, "PAST_LEASES_MAX", 3)
+    patch.set(limits, "TICKS_PER_TURN", 1)
