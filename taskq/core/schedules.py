@@ -211,9 +211,9 @@ class Schedules:
         """These jobs were tied, and have outcomes now."""
         for job_id in job_ids:
             schedule = self._schedules.get(self._tied.pop(job_id, ""))
-            # Meanwhile the tick may have been made, or the schedule been replaced by one of its name.
-            if schedule is not None and schedule.waiting_ms and schedule.last_job == job_id:
-                self._make_waiting(schedule, now)
+            # Meanwhile the tick may have been made, the schedule replaced, or another job be its last.
+            if schedule is not None and schedule.waiting_ms:
+                self._wait_for_last(schedule, now)
 
     def _make_waiting(self, schedule: Schedule, now: Now) -> None:
         self.make(schedule, schedule.waiting_ms, now, is_waiting=True)

@@ -67,7 +67,7 @@ def test_ls_shows_what_the_code_declares(capsys: pytest.CaptureFixture[str]) -> 
     lines = said(capsys, "ls").splitlines()
     assert lines[0].split() == ["schedule", "when", "zone", "task", "state", "next", "last"]
     assert [line.split()[0] for line in lines[1:]] == ["hourly", "nightly"]
-    assert lines[2].split()[1:9] == [*"30 2 * * *".split(), "Europe/Berlin", "report", "on"]
+    assert lines[2].split()[1:9] == [*["30", "2", "*", "*", "*"], "Europe/Berlin", "report", "on"]
 
 
 def test_ls_is_one_object_a_schedule(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from taskq.protocol.messages import (
     FromBroker,
     Message,
     ProgressItem,
+    ScheduleSpec,
     Stop,
     Terms,
     Welcome,
@@ -90,6 +91,7 @@ class SimWorker(Process):
         queues: Sequence[str],
         slots: dict[str, int],
         temper: Temper,
+        schedules: Sequence[ScheduleSpec] = (),
     ) -> None:
         super().__init__(agenda, rng, name)
         self.session = rng.randbytes(16)
@@ -102,7 +104,7 @@ class SimWorker(Process):
         self.is_leaving = False
         self.when_dead: Callable[[], None] = lambda: None
         self._observer = observer
-        self.speaker = WorkerSession(self.tasks, queues, slots)
+        self.speaker = WorkerSession(self.tasks, queues, slots, app="app", schedules=schedules)
         self.lanes = {executor: Lane(count) for executor, count in slots.items()}
         self.link = SimLink(self, house, session=self.session, role="worker", speaker=self)
 

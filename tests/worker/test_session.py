@@ -69,7 +69,7 @@ def test_the_first_words_are_who_it_is_and_that_it_holds_nothing() -> None:
     assert session.outgoing() == []
     session.on_welcome(Welcome(1, 0))
     assert session.outgoing() == [
-        Announce({"add": "async"}, ["default"], {"async": 10}),
+        Announce({"add": "async"}, ["default"], {"async": 10}, schedules=[]),
         Resume([], last=True),
     ]
     assert session.outgoing() == []
