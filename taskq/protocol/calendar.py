@@ -29,8 +29,8 @@ _ALLOWED: Final = (
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
-# The year 9900: whatever is looked for from here is found, or not, before datetime ends.
-_LATEST_MS: Final = 250_246_022_400_000
+# Whatever is looked for from here is found, or not, before datetime ends.
+_LATEST_MS: Final = (datetime(9900, 1, 1, tzinfo=UTC) - _EPOCH) // _MS
 # Texts are few and mostly shared; one that was read takes some 10 KB.
 _TEXTS_CACHED: Final = 500
 
