@@ -131,6 +131,9 @@ CATCH_UP_MAX: Final = 1_000
 TICKS_PER_TURN: Final = 50
 # While the broker accepts no jobs, ticks wait: looked at again so often.
 TICK_RETRY_MS: Final = 1_000
+# Jobs of one schedule that somebody asked for, remembered beyond their outcomes: who did not hear the
+# answer asks again within seconds.
+RUNS_REMEMBERED: Final = 16
 # Next times told of one schedule.
 NEXT_TICKS_MAX: Final = 100
 

@@ -208,6 +208,7 @@ class ScheduleSet(Record, frozen=True, tag=30):
     floor_ms: int
     last_ms: int
     last_job: bytes
+    runs: list[bytes]
     waiting_ms: int
     is_paused: bool
     reason: str

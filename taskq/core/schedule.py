@@ -26,6 +26,7 @@ class Schedule(Struct, kw_only=True):
     floor_ms: int  # all ticks up to here are decided: made, passed over or waiting
     last_ms: int = 0  # of the newest job: its tick, or when somebody asked for it
     last_job: bytes = b""
+    runs: tuple[bytes, ...] = ()  # the newest jobs that somebody asked for: asked again, they are there
     waiting_ms: int = 0  # the tick whose job is made when the last one has ended
     is_paused: bool = False
     reason: str = ""
@@ -47,6 +48,7 @@ def schedule_of(record: r.ScheduleSet, seq: int) -> Schedule:
         floor_ms=record.floor_ms,
         last_ms=record.last_ms,
         last_job=record.last_job,
+        runs=tuple(record.runs),
         waiting_ms=record.waiting_ms,
         is_paused=record.is_paused,
         reason=record.reason,
@@ -64,6 +66,7 @@ def record_of(schedule: Schedule) -> r.ScheduleSet:
         floor_ms=schedule.floor_ms,
         last_ms=schedule.last_ms,
         last_job=schedule.last_job,
+        runs=list(schedule.runs),
         waiting_ms=schedule.waiting_ms,
         is_paused=schedule.is_paused,
         reason=schedule.reason,

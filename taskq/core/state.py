@@ -258,6 +258,8 @@ class State:
             if record.jobs:
                 schedule.last_ms = record.tick_ms or record.wall_ms
                 schedule.last_job = record.jobs[-1].id
+                if not record.tick_ms:
+                    schedule.runs = (*schedule.runs, schedule.last_job)[-limits.RUNS_REMEMBERED :]
         return self._make(record.terms, record.jobs, record.wall_ms, seq)
 
     def schedule_removed(self, record: r.ScheduleRemoved) -> None:

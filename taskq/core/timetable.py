@@ -115,7 +115,7 @@ class Timetable:
 
     def _run(self, schedule: Schedule, command: RunSchedule, now: Now) -> Fault | None:
         job_id = with_slot(command.id, schedule.slot)
-        if job_id in self._state.jobs or job_id in self._state.outcomes:
+        if job_id in schedule.runs or job_id in self._state.jobs or job_id in self._state.outcomes:
             return None  # asked again, because our answer was lost
         if self._intake.closed_because:
             return "busy", self._intake.closed_because
@@ -190,7 +190,7 @@ class Timetable:
         slot = job_slot(namespace, spec.terms.queue)
         if old is None:
             wall_ms = now.wall_ms
-            record = r.ScheduleSet(spec, app, slot, wall_ms, wall_ms, wall_ms, 0, b"", 0, False, "")
+            record = r.ScheduleSet(spec, app, slot, wall_ms, wall_ms, wall_ms, 0, b"", [], 0, False, "")
             return self._schedules.put(record, now)
         if (old.spec, old.app, old.slot) == (spec, app, slot):
             return old

@@ -288,6 +288,16 @@ def test_running_it_now_is_one_job_however_often_it_is_asked() -> None:
     assert len(world.tick(10_000).made()) == 2, "the tick comes all the same"
 
 
+def test_running_it_now_is_one_job_also_when_its_outcome_is_not_kept() -> None:
+    world = World(slack=0).worker("w").schedule(keep_ms=0)
+    for _ in range(3):
+        world.ask(lambda number: RunSchedule(number, "s", id_of("now")))
+        if world.holds("w"):
+            world.ack(by="w")
+        world.restart().connect("w")
+    assert (world.made(), len(world.deliveries)) == ([], 1)
+
+
 def test_running_it_now_minds_its_overlap() -> None:
     world = World().worker("w").schedule(overlap="skip").live(10_000)
     world.ask(lambda number: RunSchedule(number, "s", id_of("now")))
