@@ -83,10 +83,10 @@ class Attempts:
             terms = job.terms
             if job.state is READY:
                 ready(job)
-            elif terms.delay_ms:
-                timers.after(now.boot_ms + terms.delay_ms, "due", job.id, job.due_ms)
-            else:
+            elif terms.at_ms and not terms.delay_ms:
                 timers.at(terms.at_ms, "due", job.id, job.due_ms)
+            else:
+                timers.after(now.boot_ms + job.due_ms - now.wall_ms, "due", job.id, job.due_ms)
             if terms.expires_ms:
                 timers.after(now.boot_ms + terms.expires_ms, "expires", job.id, job.submitted_ms)
 

@@ -218,8 +218,8 @@ class Ticked(Record, frozen=True, tag=31):
     """A schedule's ticks are decided up to `floor_ms`, and these jobs of it are made: one or none.
 
     One record, so that a tick and its job cannot be parted: neither is it made twice, nor not at
-    all. `tick_ms` is the job's; 0: somebody asked for it. `waiting_ms` is a tick whose job is made
-    when the one before has ended; 0: none.
+    all. `tick_ms` is the job's; 0: somebody asked for it. `due_ms`: not before; 0: at once.
+    `waiting_ms` is a tick whose job is made when the one before has ended; 0: none.
     """
 
     name: str
@@ -227,6 +227,7 @@ class Ticked(Record, frozen=True, tag=31):
     tick_ms: int
     waiting_ms: int
     wall_ms: int
+    due_ms: int = 0
     terms: list[Terms] = []
     jobs: list[JobSpec] = []
 

@@ -7,7 +7,7 @@ restart, nor a clock that is set, nor two workers that declare the same schedule
 from bisect import bisect_right, insort
 from random import Random
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from taskq import limits
 from taskq.core import records as r
@@ -241,20 +241,19 @@ class Schedules:
         if job_id in self._jobs or job_id in self._ledger.state.outcomes:
             self._write(schedule, now, floor_ms=floor_ms, waiting_ms=waiting_ms)
             return
-        terms = spec.terms
-        if spec.jitter_ms and not id:
-            terms = structs.replace(terms, at_ms=tick_ms + self._rng.randrange(spec.jitter_ms + 1))
+        jitter_ms = self._rng.randrange(spec.jitter_ms + 1) if spec.jitter_ms and not id else 0
         record = r.Ticked(
             name=spec.name,
             floor_ms=floor_ms,
             tick_ms=0 if id else tick_ms,
             waiting_ms=waiting_ms,
             wall_ms=now.wall_ms,
-            terms=[terms],
+            due_ms=tick_ms + jitter_ms if jitter_ms else 0,
+            terms=[spec.terms],
             jobs=[JobSpec(job_id, 0, spec.payload, spec.flags, spec.ext)],
         )
         self.made += 1
-        self._attempts.admit(self._ledger.tick(record, terms.durability), now)
+        self._attempts.admit(self._ledger.tick(record, spec.terms.durability), now)
 
     def _write(self, schedule: Schedule, now: Now, *, floor_ms: int, waiting_ms: int | None = None) -> None:
         """Ticks are decided up to here, without a job."""

@@ -92,7 +92,9 @@ class State:
         self._raise_floor(record, seq)
         return made
 
-    def _make(self, terms_of: list[Terms], specs: list[JobSpec], wall_ms: int, seq: int) -> list[Job]:
+    def _make(
+        self, terms_of: list[Terms], specs: list[JobSpec], wall_ms: int, seq: int, later_ms: int = 0
+    ) -> list[Job]:
         shared = [self.share(terms) for terms in terms_of]
         live_bytes = 0
         made = []
@@ -107,7 +109,7 @@ class State:
                 flags=spec.flags,
                 ext=spec.ext,
             )
-            due_ms = wall_ms + terms.delay_ms if terms.delay_ms else terms.at_ms
+            due_ms = wall_ms + terms.delay_ms if terms.delay_ms else terms.at_ms or later_ms
             if due_ms > wall_ms:
                 job.due_ms = due_ms
                 job.state = SCHEDULED
@@ -260,7 +262,7 @@ class State:
                 schedule.last_job = record.jobs[-1].id
                 if not record.tick_ms:
                     schedule.runs = (*schedule.runs, schedule.last_job)[-limits.RUNS_REMEMBERED :]
-        return self._make(record.terms, record.jobs, record.wall_ms, seq)
+        return self._make(record.terms, record.jobs, record.wall_ms, seq, record.due_ms)
 
     def schedule_removed(self, record: r.ScheduleRemoved) -> None:
         schedule = self.schedules.pop(record.name, None)

@@ -66,6 +66,7 @@ def test_jitter_moves_the_job_and_not_the_tick() -> None:
     assert world.ticks() == [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
     assert all(0 <= ms <= 5_000 for ms in late)
     assert len(set(late)) > 5
+    assert len({id(job.terms) for job in world.broker.state.jobs.values()}) == 1, "they share their terms"
     assert canonical(world.recovered()) == canonical(world.broker.state)
 
 

@@ -1,7 +1,7 @@
 """What the journal says, read batch by batch as it is committed, by somebody who does not use `fold`."""
 
 from taskq.core import records as r
-from taskq.protocol.messages import JobSpec, Terms
+from taskq.protocol.messages import Terms
 from tests.simulation.agenda import Violation
 from tests.simulation.ticks import Ticks
 
@@ -48,7 +48,7 @@ class Audit:
         # In the batch that was read last: leases that crashed, and jobs that are new.
         self.crashed: list[int] = []
         self.submitted: list[bytes] = []
-        self.ticked: list[tuple[JobSpec, Terms]] = []  # of those, the ones that schedules made
+        self.ticked: list[r.Ticked] = []  # what made some of those
         self.ticks = Ticks(wall_is_steady=wall_is_steady)
         self._forgotten_sessions: dict[bytes, None] = {}
         self._batches: list[tuple[int, bytes]] = []
@@ -98,7 +98,8 @@ class Audit:
                 case r.Ticked():
                     self.ticks.ticked(record, self.state_of)
                     self._made(b"", record)
-                    self.ticked += [(spec, record.terms[spec.terms]) for spec in record.jobs]
+                    if record.jobs:
+                        self.ticked.append(record)
                 case r.ScheduleSet():
                     self.ticks.set(record)
                 case r.ScheduleRemoved():

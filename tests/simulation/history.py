@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from taskq.client.session import NewJob
+from taskq.core import records as r
 from taskq.core.effects import Batch
 from taskq.core.job import RUNNING
 from taskq.protocol.messages import (
@@ -21,7 +22,6 @@ from taskq.protocol.messages import (
     Exited,
     Failure,
     Hello,
-    JobSpec,
     Message,
     Nack,
     Outcome,
@@ -176,19 +176,22 @@ class History:
         self.audit.read(batch.seq, batch.blob)
         for lease in self.audit.crashed:
             self.custody.buried(lease)
-        for spec, terms in self.audit.ticked:
-            self._ticked(spec, terms)
+        for record in self.audit.ticked:
+            self._ticked(record)
         for id in self.audit.submitted:
             self.asked[id].committed_us = self._agenda.us
         self.books.on_written(host, batch)
 
-    def _ticked(self, spec: JobSpec, terms: Terms) -> None:
+    def _ticked(self, record: r.Ticked) -> None:
         """A schedule made a job, as if somebody had submitted it, and heard that it is there."""
+        spec, terms, now = record.jobs[0], record.terms[0], self._agenda.now
         self._agenda.note("tick", spec.id, terms.task)
         asked = self.asked[spec.id] = Asked(terms, spec.payload, self._agenda.us)
         asked.is_confirmed = terms.durability == FSYNC
         asked.is_cancelling = True  # the next one may do that
         self.repeated[spec.id] = 1
+        if record.due_ms > now.wall_ms and self._wall_is_steady:
+            self._not_before[spec.id] = (0, self._agenda.us + (record.due_ms - now.wall_ms) * MS)
 
     def on_trimmed(self, host: BrokerHost) -> None:
         self.books.on_trimmed(host)

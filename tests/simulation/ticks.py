@@ -4,8 +4,6 @@ of how ticks are fired: each at most once (T1), none lost (T2), as it was asked 
 from collections.abc import Callable
 from hashlib import blake2b
 
-from msgspec import structs
-
 from taskq import limits
 from taskq.core import records as r
 from taskq.protocol.calendar import Calendar, calendar_of, due
@@ -83,9 +81,8 @@ class Ticks:
 
     def _is_as_asked(self, course: Course, record: r.Ticked) -> None:
         spec, job, terms = course.record.spec, record.jobs[0], record.terms[0]
-        due_ms = terms.at_ms or record.tick_ms
-        is_due = not record.tick_ms or 0 <= due_ms - record.tick_ms <= spec.jitter_ms
-        if not is_due or structs.replace(terms, at_ms=0) != spec.terms or job.payload != spec.payload:
+        is_due = not record.due_ms or 0 < record.due_ms - record.tick_ms <= spec.jitter_ms
+        if not is_due or terms != spec.terms or job.payload != spec.payload:
             raise Violation("T3", f"{record.name} made {job} with {terms}, and is {spec}")
 
     def _is_a_tick(self, course: Course, record: r.Ticked) -> None:
