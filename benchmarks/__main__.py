@@ -22,6 +22,7 @@ PROGRAMS: Final = (
     "faults",
     "crashes",
     "storm",
+    "schedules",
     "connections",
     "mixed",
     "idle",

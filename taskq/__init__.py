@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from taskq.client.job import AttemptInfo, Job, JobInfo, Progress
     from taskq.client.jobs import BulkResult, DeadGroup
     from taskq.client.retry import RetryPolicy
+    from taskq.client.schedules import ScheduleInfo
     from taskq.client.sync import SyncJob
     from taskq.client.task import Call, Task
 
@@ -87,6 +88,7 @@ __all__ = [
     "ResultGone",
     "Retry",
     "RetryPolicy",
+    "ScheduleInfo",
     "Snooze",
     "SubmitErrors",
     "SyncJob",
@@ -116,6 +118,7 @@ _LAZY = {
     "BulkResult": "taskq.client.jobs",
     "DeadGroup": "taskq.client.jobs",
     "RetryPolicy": "taskq.client.retry",
+    "ScheduleInfo": "taskq.client.schedules",
     "SyncJob": "taskq.client.sync",
     "Call": "taskq.client.task",
     "Task": "taskq.client.task",

@@ -147,6 +147,30 @@ BULK_AHEAD: Final = 2_500
 # Lists whose next pages are kept ready, and the ids in all of them: 8 MB, if their jobs live.
 LISTINGS_KEPT_MAX: Final = 8
 LISTED_IDS_MAX: Final = 1_000_000
+# -- schedules --------------------------------------------------------------------------------
+
+CRON_CHARS_MAX: Final = 200
+# Nothing fires more often: what does is a loop, and belongs into a task.
+INTERVAL_MIN_MS: Final = 1_000
+JITTER_MAX_MS: Final = 24 * 3600 * 1000
+SCHEDULES_MAX: Final = 50_000
+SCHEDULES_PER_WORKER_MAX: Final = 5_000
+# Arguments of a scheduled job: written to the journal again with each one.
+SCHEDULE_PAYLOAD_BYTES_MAX: Final = 64 * 1024
+# A tick that nobody could make in its time still counts so much later, if no newer one is due: the
+# nightly job must not be lost because the broker was restarting in that very second.
+TICK_GRACE_MS: Final = 60_000
+# `catch_up="all"` makes up for so many, the newest.
+CATCH_UP_MAX: Final = 1_000
+# Of one schedule in one turn: making up for a thousand must not hold up the loop.
+TICKS_PER_TURN: Final = 50
+# While the broker accepts no jobs, ticks wait: looked at again so often.
+TICK_RETRY_MS: Final = 1_000
+# Jobs of one schedule that somebody asked for, remembered beyond their outcomes: who did not hear the
+# answer asks again within seconds.
+RUNS_REMEMBERED: Final = 16
+# Next times told of one schedule.
+NEXT_TICKS_MAX: Final = 100
 
 # -- the journal ------------------------------------------------------------------------------
 

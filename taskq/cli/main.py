@@ -26,6 +26,7 @@ VERBS: Final = {
     "submit": "Submit a job.",
     "jobs": "Look for jobs; cancel, retry or delete them.",
     "dead": "Look at dead jobs; retry, discard or export them.",
+    "cron": "Show and change the broker's schedules.",
     "status": "Show the broker, its queues and its workers.",
     "ping": "Ask whether the broker answers.",
     "bench": "Measure jobs per second.",

@@ -12,7 +12,7 @@ from taskq.client.address import Address, addresses_of, token_of
 from taskq.errors import ConnectionLost, Refused, TaskqError
 from taskq.protocol.connection import PeerSide, ProtocolError
 from taskq.protocol.frames import encode
-from taskq.protocol.messages import Goodbye, Message, Ping, Pong, Refusal
+from taskq.protocol.messages import Goodbye, Message, Ping, Pong, Refusal, Role
 
 READ_BYTES: Final = 256 * 1024
 # A broker that accepts connections and says nothing is not one that works.
@@ -31,9 +31,16 @@ class Answer(Generic[A]):
 
 
 async def ask(
-    url: str | Sequence[str] | None, question: Message, kind: type[A], *, timeout_ms: int = TIMEOUT_MS
+    url: str | Sequence[str] | None,
+    question: Message,
+    kind: type[A],
+    *,
+    timeout_ms: int = TIMEOUT_MS,
+    role: Role = "viewer",
 ) -> Answer[A]:
     """The first answer of this kind from the first address that has a broker.
+
+    As a viewer, every token that may ask will do; who changes something asks as a producer.
 
     Raises ConnectionLost (nobody there, at once), TimeoutError (somebody, but no answer), Refused.
     """
@@ -46,7 +53,7 @@ async def ask(
             continue
         try:
             async with asyncio.timeout(timeout_ms / 1000):
-                return await _Conversation(reader, writer, address).ask(question, kind)
+                return await _Conversation(reader, writer, address, role).ask(question, kind)
         except TimeoutError:
             raise TimeoutError(
                 f"{address} accepts connections, but gave no answer within {timeout_ms:g} ms"
@@ -80,13 +87,15 @@ async def _open(address: Address, timeout_ms: int) -> tuple[asyncio.StreamReader
 
 
 class _Conversation:
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: Address) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: Address, role: Role
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._address = address
         self._peer = PeerSide(
             session=os.urandom(16),
-            role="viewer",  # asks only, so that every token that may ask will do
+            role=role,
             name="taskq command",
             token=token_of(),
             namespace=address.namespace,

@@ -83,17 +83,19 @@ def _read(path: Path) -> Source:
 
 def _share(source: Source, verbs: Mapping[str, Callable[[], click.Command]], checked: Defaults) -> None:
     for verb, load in verbs.items():
-        command = load()
-        _share_with(command, source, checked.setdefault(verb, {}))
-        # A group's own verbs take the address, not the group.
-        for name, inner in getattr(command, "commands", {}).items():
-            _share_with(inner, source, checked[verb].setdefault(name, {}))
+        if shared := _shared(source, load()):
+            checked[verb] = {**shared, **checked.get(verb, {})}
 
 
-def _share_with(command: click.Command, source: Source, found: dict[str, Any]) -> None:
+def _shared(source: Source, command: click.Command) -> dict[str, Any]:
+    """The address for a verb, or for each verb of a group."""
+    if isinstance(command, click.Group):
+        parts = {name: _shared(source, part) for name, part in command.commands.items()}
+        return {name: part for name, part in parts.items() if part}
     known = options(command)
-    if SHARED in known:
-        found.setdefault(SHARED, _value(source.name, SHARED, source.values[SHARED], known[SHARED]))
+    if SHARED not in known:
+        return {}
+    return {SHARED: _value(source.name, SHARED, source.values[SHARED], known[SHARED])}
 
 
 def _table(

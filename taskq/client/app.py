@@ -25,13 +25,14 @@ from taskq.client.options import (
     id_of,
 )
 from taskq.client.producer import ASK_TIMEOUT, Producer
+from taskq.client.schedules import Scheduled, ScheduleOptions, Schedules, scheduled
 from taskq.client.seconds import Seconds, millis_of
 from taskq.client.session import NewJob, Submission
 from taskq.client.sync import SyncTaskQ
-from taskq.client.task import AsyncTask, Call, Declare, P, PlainTask, R, Task, declare
+from taskq.client.task import AsyncTask, Call, Declare, P, PlainTask, R, Task, declare, module_of
 from taskq.client.waiting import in_order_of_completion, settle_all
 from taskq.errors import ConfigError, ConfirmTimeout, Refused, SubmitErrors, TaskqError
-from taskq.protocol.messages import Durability, StatusReport, Terms
+from taskq.protocol.messages import CatchUp, Durability, Overlap, StatusReport, Terms
 
 _CONNECT_TIMEOUT: float = 2 * limits.CONNECT_TIMEOUT_MS / 1000
 
@@ -68,6 +69,11 @@ class TaskQ:
     def tasks(self) -> Mapping[str, Task[..., Any]]:
         """The declared tasks, by name."""
         return MappingProxyType(self._tasks)
+
+    @property
+    def name(self) -> str:
+        """What this app is called: the name given, else the module of its first task."""
+        return self._name or next((module_of(task.fn) for task in self._tasks.values()), "")
 
     @property
     def namespace(self) -> str:
@@ -112,6 +118,45 @@ class TaskQ:
             return task
 
         return register if fn is None else register(fn)
+
+    def cron(
+        self,
+        expr: str,
+        *,
+        tz: str = "UTC",
+        catch_up: CatchUp = "skip",
+        overlap: Overlap = "allow",
+        jitter: Seconds = 0,
+        name: str | None = None,
+    ) -> Scheduled:
+        """Run a function or a task at these times: `@q.cron("30 2 * * *", tz="Europe/Berlin")`.
+
+        `expr` has 5 fields, or 6 with the seconds in front, or is one of @hourly, @daily and so on.
+        `catch_up` says what becomes of times at which the broker was down: "skip", the "last" one, or
+        "all"; `overlap` what happens while the job before has no outcome: "allow" both, "skip" this
+        one, "queue" it, or "cancel" the other. Each job waits up to `jitter`.
+
+        Workers announce it, and the broker keeps the clock. `name` is the task's unless it has more
+        than one schedule. ConfigError when it cannot be, or the function wants arguments.
+        """
+        return scheduled(
+            self,
+            name,
+            ScheduleOptions(cron=expr, tz=tz, catch_up=catch_up, overlap=overlap, jitter=jitter),
+        )
+
+    def every(
+        self,
+        interval: Seconds,
+        *,
+        catch_up: CatchUp = "skip",
+        overlap: Overlap = "allow",
+        jitter: Seconds = 0,
+        name: str | None = None,
+    ) -> Scheduled:
+        """Run a function or a task at a fixed rate: `@q.every("5m")`; the rest as for `cron`."""
+        options = ScheduleOptions(every=interval, catch_up=catch_up, overlap=overlap, jitter=jitter)
+        return scheduled(self, name, options)
 
     # -- connecting ---------------------------------------------------------------------------
 
@@ -279,6 +324,11 @@ class TaskQ:
     def dead(self) -> Dead:
         """Dead jobs: list, group, retry, discard, export them."""
         return Dead(self)
+
+    @cached_property
+    def schedules(self) -> Schedules:
+        """The broker's schedules, and those that `cron` and `every` have declared."""
+        return Schedules(self)
 
     @cached_property
     def sync(self) -> SyncTaskQ:

@@ -26,6 +26,7 @@ from taskq.protocol.messages import (
     Page,
     Receipts,
     Refusal,
+    ScheduleList,
     Settings,
     Status,
     StatusReport,
@@ -50,6 +51,7 @@ Answer = (
     | Counted
     | BulkReport
     | DeadGroups
+    | ScheduleList
     | Refused
 )
 OnAnswer = Callable[[Answer], None]
@@ -283,7 +285,7 @@ class ClientSession:
                 self._on_outcomes(message)
             case Confirm():
                 self._on_confirm(message)
-            case JobReport() | Receipts() | StatusReport() | Steered() | Settings():
+            case JobReport() | Receipts() | StatusReport() | Steered() | Settings() | ScheduleList():
                 self._on_answer(message.request, message)
             case Page() | Counted() | BulkReport() | DeadGroups():
                 self._on_answer(message.request, message)

@@ -5,6 +5,7 @@ import atexit
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, overload
 from uuid import UUID
@@ -18,6 +19,7 @@ from taskq.protocol.messages import JobStateName, StatusReport
 
 if TYPE_CHECKING:
     from taskq.client.app import TaskQ
+    from taskq.client.schedules import ScheduleInfo, ScheduleOptions, Schedules
     from taskq.client.task import Call, Task
 
 R = TypeVar("R")
@@ -173,6 +175,40 @@ class SyncTaskQ:
     @cached_property
     def dead(self) -> SyncDead:
         return SyncDead(self._app.dead)
+
+    @property
+    def schedules(self) -> "SyncSchedules":
+        return SyncSchedules(self._app.schedules)
+
+
+class SyncSchedules:
+    """`q.schedules` for code without asyncio: the same verbs, which block."""
+
+    def __init__(self, schedules: "Schedules") -> None:
+        self._schedules = schedules
+
+    def create(
+        self, name: str, call: "Call[Any] | Task[[], Any]", **options: "Unpack[ScheduleOptions]"
+    ) -> "ScheduleInfo":
+        return run(self._schedules.create(name, call, **options))
+
+    def next(self, name: str, n: int = 5) -> "list[datetime]":
+        return run(self._schedules.next(name, n))
+
+    def pause(self, name: str, reason: str = "") -> "ScheduleInfo":
+        return run(self._schedules.pause(name, reason))
+
+    def resume(self, name: str) -> "ScheduleInfo":
+        return run(self._schedules.resume(name))
+
+    def delete(self, name: str) -> None:
+        run(self._schedules.delete(name))
+
+    def run(self, name: str) -> "ScheduleInfo":
+        return run(self._schedules.run(name))
+
+    def list(self) -> "list[ScheduleInfo]":
+        return run(self._schedules.list())
 
 
 def submit_sync(task: "Task[..., R]", payload: bytes) -> SyncJob[R]:

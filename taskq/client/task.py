@@ -153,11 +153,13 @@ def declare(
 
 
 def default_name(fn: Callable[..., Any]) -> str:
-    """`module.qualname`. A script's own module gets the name by which a worker imports it."""
-    module = fn.__module__
-    if module == "__main__":
-        module = _main_name()
-    return f"{module}.{fn.__qualname__}"
+    """`module.qualname`."""
+    return f"{module_of(fn)}.{fn.__qualname__}"
+
+
+def module_of(fn: Callable[..., Any]) -> str:
+    """Where it is from. A script's own module gets the name by which a worker imports it."""
+    return _main_name() if fn.__module__ == "__main__" else fn.__module__
 
 
 def _main_name() -> str:

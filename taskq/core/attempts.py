@@ -83,6 +83,21 @@ class Attempts:
 
     # -- ready and delivered ------------------------------------------------------------------
 
+    def admit(self, jobs: Iterable[Job], now: Now) -> None:
+        """New jobs: into line, or to wait for their time."""
+        ready = self.ready
+        timers = self._timers
+        for job in jobs:
+            terms = job.terms
+            if job.state is READY:
+                ready(job)
+            elif terms.at_ms and not terms.delay_ms:
+                timers.at(terms.at_ms, "due", job.id, job.due_ms)
+            else:
+                timers.after(now.boot_ms + job.due_ms - now.wall_ms, "due", job.id, job.due_ms)
+            if terms.expires_ms:
+                timers.after(now.boot_ms + terms.expires_ms, "expires", job.id, job.submitted_ms)
+
     def ready(self, job: Job) -> None:
         """A job waits for a worker from now on."""
         job.turn = self.turn

@@ -36,9 +36,11 @@ from taskq.core.queues import Queues
 from taskq.core.recall import Recall
 from taskq.core.registry import Registry
 from taskq.core.retention import DEAD_BOUNDS, DeadBounds, Retention
+from taskq.core.schedules import Schedules
 from taskq.core.searches import Searches
 from taskq.core.state import State
 from taskq.core.timers import Timer, Timers
+from taskq.core.timetable import Timetable
 from taskq.core.verbs import Verbs
 from taskq.core.watchers import Watchers
 from taskq.core.why import Why
@@ -50,11 +52,14 @@ from taskq.protocol.messages import (
     Bulk,
     Cancel,
     Drain,
+    DropSchedule,
     Exited,
     Extend,
     GroupDead,
     Inspect,
+    ListSchedules,
     Nack,
+    PauseSchedule,
     Ping,
     Pong,
     Progress,
@@ -63,6 +68,9 @@ from taskq.protocol.messages import (
     Receipts,
     Refusal,
     Resume,
+    ResumeSchedule,
+    RunSchedule,
+    SetSchedule,
     Status,
     StatusReport,
     Steer,
@@ -124,6 +132,10 @@ class Broker:
         self.verbs = Verbs(self.ledger, self.timers, self.attempts, self.endings, self.retention)
         self.searches = Searches(self.ledger, self.peers, self.roster, self.verbs, self.out)
         self.compaction = Compaction(self.ledger, compact_slack_bytes)
+        self.schedules = Schedules(
+            self.ledger, self.timers, self.intake, self.attempts, self.endings, self.watchers, rng
+        )
+        self.timetable = Timetable(self.state, self.schedules, self.intake, self.roster, self.out)
         self._version = version
         self._journal = journal
         self.epoch = 0
@@ -155,6 +167,7 @@ class Broker:
             elif job.state == RUNNING:
                 self.presence.expect_back(job)
         self.controls.begin(now)
+        self.schedules.begin(now)
         if not self.roster.workers:
             for job in ready:
                 self.queues.put(job)
@@ -196,6 +209,8 @@ class Broker:
             self._fire(timer, now)
         if self.searches.running:
             self.searches.step(now)
+        if self.watchers.noticed:
+            self.schedules.ended(self.watchers.take_noticed(), now)
         self.attempts.deliver(now)
         self.recall.look()
         self.retention.trim(now)
@@ -241,9 +256,11 @@ class Broker:
             case Query() | Tally() | Bulk() | GroupDead():
                 self.searches.begin(peer.number, command, now)
             case Announce():
-                self.roster.announce(self.presence.worker(peer), command)
+                worker = self.presence.worker(peer)
+                self.roster.announce(worker, command)
                 self.controls.declare(command, now)
                 self.recall.announced(self.presence.worker(peer), command)
+                self.timetable.announce(worker, command, peer.hello.namespace, now)
             case Resume():
                 self.attempts.resume(self.presence.worker(peer), command.items, command.last, now)
                 self.presence.maybe_end_grace()
@@ -262,6 +279,12 @@ class Broker:
             case Exited():
                 for child in command.children:
                     self.presence.exited(child, now)
+            case SetSchedule():
+                self.timetable.set(peer, command, now)
+            case PauseSchedule() | ResumeSchedule() | DropSchedule() | RunSchedule():
+                self.timetable.change(peer, command, now)
+            case ListSchedules():
+                self.timetable.list(peer, command)
             case _:
                 assert_never(command)
 
@@ -269,17 +292,7 @@ class Broker:
         jobs, confirm = self.intake.submit(peer.hello.session, submit, now)
         self.out.say(peer.number, confirm)
         self.submitted += len(jobs)
-        ready = self.attempts.ready
-        for job in jobs:
-            terms = job.terms
-            if job.state is READY:
-                ready(job)
-            elif terms.delay_ms:
-                self.timers.after(now.boot_ms + terms.delay_ms, "due", job.id, job.due_ms)
-            else:
-                self.timers.at(terms.at_ms, "due", job.id, job.due_ms)
-            if terms.expires_ms:
-                self.timers.after(now.boot_ms + terms.expires_ms, "expires", job.id, job.submitted_ms)
+        self.attempts.admit(jobs, now)
 
     def _cancel(self, peer: Peer, cancel: Cancel, now: Now) -> None:
         receipts = []
@@ -328,7 +341,9 @@ class Broker:
             "timers": len(self.timers),
             "peers": len(self.peers),
             "workers": len(self.roster.workers),
+            "schedules": len(self.schedules),
             "submitted_total": self.submitted,
+            "ticked_total": self.schedules.made,
             "delivered_total": self.attempts.delivered,
             "redelivered_total": self.attempts.redelivered,
             "recalled_total": self.recall.recalled,
@@ -356,6 +371,7 @@ class Broker:
             queues=reports.queue_reports(self.state, self.queues, self.roster, now),
             workers=reports.worker_reports(self.roster, self.peers, now),
             connections=len(self.peers),
+            warnings=self.timetable.warnings,
         )
 
     def _note_progress(self, peer: Peer, progress: Progress) -> None:
@@ -409,11 +425,15 @@ class Broker:
                 self.registry.on_timer(key, now)
             case "pause":
                 self.controls.end_pause(key, now)
+            case "tick":
+                self.schedules.fire(key, mark, now)
 
     def _is_wanted(self, timer: Timer) -> bool:
         """Could this timer still do something?"""
         kind, key, mark = timer
         if isinstance(key, int):
+            if kind == "tick":
+                return self.schedules.is_wanted(key, mark)
             return kind not in ("silent", "unread") or key in self.peers.peers
         if kind == "word":
             return key in self.roster.workers

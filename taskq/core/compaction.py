@@ -7,6 +7,7 @@ from taskq.core import records as r
 from taskq.core.job import Job
 from taskq.core.ledger import BatchEntry, Ledger
 from taskq.core.records import TermsIndex
+from taskq.core.schedule import record_of
 from taskq.core.state import Kept
 from taskq.protocol.messages import FSYNC
 
@@ -31,6 +32,13 @@ class Compaction:
                 self._at += len(part)
                 budget -= len(part)
                 self._restate(entry, part)
+                continue
+            at = self._at - len(entry.jobs)
+            if at < len(entry.schedules):
+                names = entry.schedules[at : at + budget]
+                self._at += len(names)
+                budget -= len(names)
+                self._restate_schedules(entry, names)
                 continue
             self._restate_sessions(entry)
             self._restate_settings(entry)
@@ -97,6 +105,12 @@ class Compaction:
         for key in dict.fromkeys(entry.settings):
             if state.setting_seqs.get(key) == entry.seq:
                 self._ledger.set(state.settings[key])
+
+    def _restate_schedules(self, entry: BatchEntry, names: list[str]) -> None:
+        for name in names:
+            schedule = self._ledger.state.schedules.get(name)
+            if schedule is not None and schedule.seq == entry.seq:
+                self._ledger.set_schedule(record_of(schedule))
 
 
 def _restated(jobs: list[Job]) -> r.Restated:

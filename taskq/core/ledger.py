@@ -6,7 +6,7 @@ Every change of state is a record written here: applied at once, journaled with 
 from collections import deque
 from collections.abc import Iterable
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from taskq.core import records as r
 from taskq.core.effects import Batch
@@ -23,6 +23,7 @@ class BatchEntry(Struct):
     jobs: list[bytes] = []
     sessions: list[bytes] = []
     settings: list[r.SettingKey] = []
+    schedules: list[str] = []
 
 
 class Ledger:
@@ -107,6 +108,24 @@ class Ledger:
         self.open.settings.append(r.key_of(record))
         self.state.set(record, seq)
 
+    def set_schedule(self, record: r.ScheduleSet) -> None:
+        seq = self._add(record, FSYNC)
+        self.open.schedules.append(record.spec.name)
+        self.state.schedule_set(record, seq)
+
+    def tick(self, record: r.Ticked, durability: int) -> list[Job]:
+        if durability == MEMORY and record.jobs:
+            # The job may be lost, but its tick must not come again.
+            self._add(structs.replace(record, terms=[], jobs=[]), OS)
+            return self.state.ticked(record, 0)
+        seq = self._add(record, min(durability, OS))
+        self.open.jobs.extend([spec.id for spec in record.jobs])
+        return self.state.ticked(record, seq)
+
+    def remove_schedule(self, record: r.ScheduleRemoved) -> None:
+        self._add(record, FSYNC)
+        self.state.schedule_removed(record)
+
     def _add(self, record: r.AnyRecord, durability: int) -> int:
         if durability == MEMORY:
             return 0
@@ -168,6 +187,10 @@ def _list_contents(entry: BatchEntry, record: r.AnyRecord) -> None:
             entry.sessions.append(record.session)
         case r.Setting():
             entry.settings.append(r.key_of(record))
+        case r.ScheduleSet():
+            entry.schedules.append(record.spec.name)
+        case r.Ticked():
+            entry.jobs.extend([spec.id for spec in record.jobs])
         case _:
             return
 

@@ -17,6 +17,7 @@ from taskq.protocol.messages import (
     Held,
     JobSpec,
     JobStateName,
+    ScheduleSpec,
     Steering,
     SteerKind,
     SteerScope,
@@ -218,6 +219,49 @@ class Revived(Record, frozen=True, tag=40):
     jobs: list[FullJob]
 
 
+class ScheduleSet(Record, frozen=True, tag=30):
+    """Everything about a schedule: new, changed, paused, resumed, or written again."""
+
+    spec: ScheduleSpec
+    app: str
+    slot: int
+    created_ms: int
+    since_ms: int
+    floor_ms: int
+    last_ms: int
+    last_job: bytes
+    runs: list[bytes]
+    waiting_ms: int
+    is_paused: bool
+    reason: str
+
+
+class Ticked(Record, frozen=True, tag=31):
+    """A schedule's ticks are decided up to `floor_ms`, and these jobs of it are made: one or none.
+
+    One record, so that a tick and its job cannot be parted: neither is it made twice, nor not at
+    all. `tick_ms` is the job's; 0: somebody asked for it. `due_ms`: not before; 0: at once.
+    `waiting_ms` is a tick whose job is made when the one before has ended; 0: none.
+    """
+
+    name: str
+    floor_ms: int
+    tick_ms: int
+    waiting_ms: int
+    wall_ms: int
+    due_ms: int = 0
+    terms: list[Terms] = []
+    jobs: list[JobSpec] = []
+
+
+class ScheduleRemoved(Record, frozen=True, tag=32):
+    """A schedule is no more; its jobs stay."""
+
+    name: str
+
+
+OfSchedules = ScheduleSet | Ticked | ScheduleRemoved
+
 AnyRecord = (
     Submitted
     | Made
@@ -230,6 +274,7 @@ AnyRecord = (
     | SessionRestated
     | Setting
     | Revived
+    | OfSchedules
 )
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -22,6 +22,7 @@ from taskq.core.job import (
     Job,
     ext_bytes,
 )
+from taskq.core.schedule import Schedule, schedule_of
 from taskq.core.story import longer, story_bytes
 from taskq.protocol.messages import AttemptReport, JobSpec, JobStateName, Terms
 
@@ -58,6 +59,7 @@ class State:
         self.sessions: dict[bytes, Session] = {}
         self.settings: dict[r.SettingKey, r.Setting] = {}
         self.setting_seqs: dict[r.SettingKey, int] = {}  # the batch that says so
+        self.schedules: dict[str, Schedule] = {}
         self.outcome_bytes = 0  # what the outcomes cost in memory
         self.dead_jobs = 0  # of the outcomes
         self.dead_bytes = 0
@@ -91,6 +93,12 @@ class State:
                 self.set(record, seq)
             case r.Revived():
                 self.revived(record, seq)
+            case r.ScheduleSet():
+                self.schedule_set(record, seq)
+            case r.Ticked():
+                self.ticked(record, seq)
+            case r.ScheduleRemoved():
+                self.schedule_removed(record)
             case _:
                 assert_never(record)
 
@@ -106,10 +114,14 @@ class State:
         """The same for jobs that are in nobody's session."""
         return self._make(record.terms, record.jobs, record.wall_ms, seq)
 
-    def _make(self, all_terms: list[Terms], specs: list[JobSpec], wall_ms: int, seq: int) -> list[Job]:
+    def _make(
+        self, all_terms: list[Terms], specs: list[JobSpec], wall_ms: int, seq: int, later_ms: int = 0
+    ) -> list[Job]:
         shared = [self.share(terms) for terms in all_terms]
         # One number for all that are due together, not one each: 32 bytes a job.
-        dues_ms = [wall_ms + terms.delay_ms if terms.delay_ms else terms.at_ms for terms in shared]
+        dues_ms = [
+            wall_ms + terms.delay_ms if terms.delay_ms else terms.at_ms or later_ms for terms in shared
+        ]
         live_bytes = 0
         made = []
         for spec in specs:
@@ -258,6 +270,32 @@ class State:
             self._drop_outcome(full.id)
             made.append(self._restore(full, shared[full.terms], seq))
         return made
+
+    def schedule_set(self, record: r.ScheduleSet, seq: int) -> None:
+        old = self.schedules.get(record.spec.name)
+        if old is not None:
+            self.live_bytes -= old.live_bytes
+        schedule = schedule_of(record, seq)
+        self.schedules[record.spec.name] = schedule
+        self.live_bytes += schedule.live_bytes
+
+    def ticked(self, record: r.Ticked, seq: int) -> list[Job]:
+        """Move the schedule on, and make its job."""
+        schedule = self.schedules.get(record.name)
+        if schedule is not None:  # else as in `delivered`
+            schedule.floor_ms = record.floor_ms
+            schedule.waiting_ms = record.waiting_ms
+            if record.jobs:
+                schedule.last_ms = record.tick_ms or record.wall_ms
+                schedule.last_job = record.jobs[-1].id
+                if not record.tick_ms:
+                    schedule.runs = (*schedule.runs, schedule.last_job)[-limits.RUNS_REMEMBERED :]
+        return self._make(record.terms, record.jobs, record.wall_ms, seq, record.due_ms)
+
+    def schedule_removed(self, record: r.ScheduleRemoved) -> None:
+        schedule = self.schedules.pop(record.name, None)
+        if schedule is not None:
+            self.live_bytes -= schedule.live_bytes
 
     # -- parts of the above -------------------------------------------------------------------
 

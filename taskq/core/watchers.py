@@ -1,10 +1,15 @@
 """Who waits for which job's outcome."""
 
+from typing import Final
+
 from taskq.core.outbox import Outbox
 from taskq.core.peers import Peers
 from taskq.core.records import SuccessItem
 from taskq.core.state import Kept, State
 from taskq.protocol.messages import Outcome
+
+# Who watches a job that the broker itself waits for: numbers of connections begin with 1.
+OURSELVES: Final = 0
 
 
 class Watchers:
@@ -15,6 +20,7 @@ class Watchers:
         self._state = state
         self._peers = peers.peers
         self._out = out
+        self.noticed: list[bytes] = []  # tied jobs that have ended in this turn
 
     def __len__(self) -> int:
         return len(self.by_job)
@@ -32,6 +38,16 @@ class Watchers:
             else:
                 self._out.outcome(peer, Outcome(job_id, "unknown"))
 
+    def tie(self, job_id: bytes) -> None:
+        """The broker itself waits for this one's end: it will be in `noticed`."""
+        others = self.by_job.setdefault(job_id, OURSELVES)
+        if others != OURSELVES:
+            self.by_job[job_id] = self._join(others, OURSELVES)
+
+    def take_noticed(self) -> list[bytes]:
+        noticed, self.noticed = self.noticed, []
+        return noticed
+
     def unwatch(self, peer: int, ids: list[bytes]) -> None:
         for job_id in ids:
             watching = self.by_job.pop(job_id, ())
@@ -44,16 +60,17 @@ class Watchers:
         watching = self.by_job.pop(job_id, None)
         if watching is None:
             return
-        if isinstance(watching, int):
-            if watching in self._peers:
-                self._out.outcome(watching, outcome)
+        if isinstance(watching, int) and watching in self._peers:
+            self._out.outcome(watching, outcome)
             return
-        for peer in watching:
+        for peer in _all(watching):
             if peer in self._peers:
                 self._out.outcome(peer, outcome)
+            elif peer == OURSELVES:
+                self.noticed.append(job_id)
 
     def _join(self, others: int | tuple[int, ...], peer: int) -> tuple[int, ...]:
-        alive = (other for other in _all(others) if other in self._peers)
+        alive = (other for other in _all(others) if other == OURSELVES or other in self._peers)
         return tuple(dict.fromkeys((*alive, peer)))
 
 

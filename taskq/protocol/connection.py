@@ -14,8 +14,6 @@ from taskq.protocol.frames import FrameTooLong, ProtocolError, encode
 from taskq.protocol.messages import (
     VERSION,
     AskSettings,
-    Bulk,
-    Cancel,
     Command,
     FromBroker,
     FromProducer,
@@ -26,6 +24,7 @@ from taskq.protocol.messages import (
     GroupDead,
     Hello,
     Inspect,
+    ListSchedules,
     Ping,
     Pong,
     Query,
@@ -51,7 +50,9 @@ Heard = Welcome | Reply | Ping | Goodbye | Unsupported
 
 
 _ALWAYS: Final[Kinds] = frozenset({Ping, Pong, Goodbye, Unsupported})
-_VIEWER: Final[Kinds] = frozenset({Inspect, Status, Watch, Unwatch, AskSettings, Query, Tally, GroupDead})
+_VIEWER: Final[Kinds] = frozenset(
+    {Inspect, Status, Watch, Unwatch, AskSettings, Query, Tally, GroupDead, ListSchedules}
+)
 _PRODUCER: Final[Kinds] = frozenset(get_args(FromProducer))
 _WORKER: Final[Kinds] = frozenset(get_args(FromProducer | FromWorker))
 _SUPERVISOR: Final[Kinds] = frozenset(get_args(FromSupervisor | Status))
@@ -66,9 +67,6 @@ MAY_SEND: Final[Mapping[str, Kinds]] = {
     "operator": _PRODUCER | _ALWAYS,
     "admin": _ADMIN | _ALWAYS,
 }
-
-# Commands that carry a request, by which they are refused without closing the connection.
-ASKS: Final = (Cancel, Inspect, Status, Query, Tally, Bulk, GroupDead)
 
 _MAY_HEAR: Final[Kinds] = frozenset({*get_args(Reply), Ping, Goodbye, Unsupported})
 
@@ -184,8 +182,9 @@ class BrokerSide(Side[ToBroker]):
     def _refuse(self, message: ToBroker, role: Role) -> None:
         text = f"{type(message).__name__} is not for the role {role!r}"
         # Request 0 would mean the connection, and close it.
-        if isinstance(message, ASKS) and message.request:
-            self._replies.append(encode(Refusal(message.request, "unauthorized", text)))
+        request: int = getattr(message, "request", 0)
+        if request:
+            self._replies.append(encode(Refusal(request, "unauthorized", text)))
             return
         raise ProtocolError("unauthorized", text)
 

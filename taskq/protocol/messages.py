@@ -51,6 +51,8 @@ SteerScope = Literal["queue", "task"]
 SteerKind = Literal["pause", "concurrency", "rate", "weight", "closed"]
 # What may be done to many jobs at once: `delete` forgets outcomes, `discard` those of dead jobs.
 Verb = Literal["cancel", "retry", "delete", "discard"]
+CatchUp = Literal["skip", "last", "all"]
+Overlap = Literal["allow", "skip", "queue", "cancel"]
 OutcomeState = Literal["succeeded", "cancelled", "expired", "dead"]
 JobStateName = Literal[
     "scheduled", "blocked", "ready", "running", "succeeded", "cancelled", "expired", "dead"
@@ -298,6 +300,50 @@ class ChildExit(Part, frozen=True):
     session: Id
     status: Annotated[int, Meta(ge=-256, le=256)]
     text: Text = ""
+
+
+class ScheduleSpec(Part, frozen=True):
+    """A schedule: when, by a cron text or an interval, and the job that it makes each time.
+
+    `catch_up`: what becomes of ticks that nobody could make in their time. `overlap`: what if the
+    last job has no outcome yet. `jitter_ms`: each job is due up to so much after its tick.
+    """
+
+    name: Name
+    terms: Terms
+    payload: Payload
+    cron: Annotated[str, Meta(max_length=limits.CRON_CHARS_MAX)] = ""
+    interval_ms: Millis = 0
+    zone: Name = "UTC"
+    catch_up: CatchUp = "skip"
+    overlap: Overlap = "allow"
+    jitter_ms: Annotated[int, Meta(ge=0, le=limits.JITTER_MAX_MS)] = 0
+    flags: Annotated[int, Meta(ge=0, le=255)] = 0
+    ext: Ext | None = None
+
+
+class ScheduleReport(Part, frozen=True):
+    """What is known of a schedule. Wall times in ms since 1970, 0 where there is none."""
+
+    name: str
+    task: str
+    queue: str
+    cron: str
+    interval_ms: int
+    zone: str
+    catch_up: str
+    overlap: str
+    jitter_ms: int
+    app: str
+    is_declared: bool
+    is_paused: bool
+    reason: str
+    created_ms: int
+    last_ms: int
+    last_job: bytes
+    is_waiting: bool
+    next_ms: list[int]
+    trouble: str
 
 
 class QueueReport(Part, frozen=True):
@@ -617,6 +663,8 @@ class Announce(Message, frozen=True, tag=30):
         dict[Name, Annotated[int, Meta(ge=0, le=limits.SLOTS_MAX)]],
         Meta(max_length=limits.EXECUTORS_PER_WORKER_MAX),
     ] = {}
+    app: Text = ""
+    schedules: Annotated[list[ScheduleSpec], Meta(max_length=limits.SCHEDULES_PER_WORKER_MAX)] | None = None
 
 
 class Deliver(Message, frozen=True, tag=31):
@@ -700,6 +748,63 @@ class Exited(Message, frozen=True, tag=51):
     children: Annotated[list[ChildExit], Meta(max_length=limits.CHILDREN_PER_SUPERVISOR_MAX)]
 
 
+# -- schedules --------------------------------------------------------------------------------
+
+
+class SetSchedule(Message, frozen=True, tag=70):
+    """producer: a schedule, new or instead of the one of this name."""
+
+    request: Count
+    spec: ScheduleSpec
+
+
+class PauseSchedule(Message, frozen=True, tag=71):
+    """producer: no more jobs of this schedule, until it is resumed."""
+
+    request: Count
+    name: Name
+    reason: Text = ""
+
+
+class ResumeSchedule(Message, frozen=True, tag=72):
+    """producer: go on, with the next tick from now."""
+
+    request: Count
+    name: Name
+
+
+class DropSchedule(Message, frozen=True, tag=73):
+    """producer: there is no such schedule any more."""
+
+    request: Count
+    name: Name
+
+
+class RunSchedule(Message, frozen=True, tag=74):
+    """producer: one job of this schedule now. `id` tells a repetition."""
+
+    request: Count
+    name: Name
+    id: Id
+
+
+class ListSchedules(Message, frozen=True, tag=75):
+    """producer: which schedules are there, after this name? Or: how is the one of this name?"""
+
+    request: Count
+    name: Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)] = ""
+    after: Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)] = ""
+    ticks: Annotated[int, Meta(ge=0, le=limits.NEXT_TICKS_MAX)] = 1
+
+
+class ScheduleList(Message, frozen=True, tag=76):
+    """broker: schedules, by name; the answer to all of the above."""
+
+    request: Count
+    items: Annotated[list[ScheduleReport], Meta(max_length=limits.BATCH_MAX)]
+    more: bool = False
+
+
 FromSteerer = Steer | AskSettings
 # -- jobs and filters -------------------------------------------------------------------------
 
@@ -772,7 +877,8 @@ class DeadGroups(Message, frozen=True, tag=87):
 
 
 AboutJobs = Query | Tally | Bulk | GroupDead
-FromProducer = Submit | Watch | Unwatch | Cancel | Inspect | Status | FromSteerer | AboutJobs
+FromScheduler = SetSchedule | PauseSchedule | ResumeSchedule | DropSchedule | RunSchedule | ListSchedules
+FromProducer = Submit | Watch | Unwatch | Cancel | Inspect | Status | FromSteerer | FromScheduler | AboutJobs
 FromWorker = Announce | Ack | Nack | Extend | Progress | Resume | Drain
 FromSupervisor = Vouch | Exited
 # What the core hears of a peer that has said hello.
@@ -795,6 +901,7 @@ Reply = (
     | Revoke
     | Resumed
     | Recall
+    | ScheduleList
     | Refusal
     | Moved
     | Pong

@@ -15,9 +15,10 @@ from typing import Final
 
 from taskq.client.link import Link
 from taskq.errors import ConfigError, Refused
+from taskq.protocol.messages import ScheduleSpec
 from taskq.worker.attempts import Definition
 from taskq.worker.control import Begin, Control, Failed, Order, Ready
-from taskq.worker.loading import definitions_of, load_app
+from taskq.worker.loading import definitions_of, load_app, schedules_of
 from taskq.worker.runner import Runner
 from taskq.worker.settings import LoopName, slots_of
 from taskq.worker.stopping import first_of, stop, until_refused
@@ -35,6 +36,7 @@ def main(fd: int, parent: int) -> int:
     try:
         app = load_app(begin.settings.app)
         definitions = definitions_of(app)
+        schedules = schedules_of(app)
         urls = list(begin.settings.urls) or app.urls
         token = begin.settings.token or app.token
         loop_factory = _loop_factory(begin.settings.loop)
@@ -45,7 +47,7 @@ def main(fd: int, parent: int) -> int:
     # What was imported stays: the collector need not look at it again and again.
     gc.freeze()
     with asyncio.Runner(loop_factory=loop_factory) as loop:
-        child = _Child(loop.get_loop(), begin, definitions, urls, token)
+        child = _Child(loop.get_loop(), begin, definitions, schedules, urls, token)
         control.listen(child.on_order)
         try:
             has_stopped = loop.run(child.serve())
@@ -67,12 +69,20 @@ class _Child:
         loop: asyncio.AbstractEventLoop,
         begin: Begin,
         definitions: list[Definition],
+        schedules: list[ScheduleSpec],
         urls: list[str],
         token: str | None,
     ) -> None:
         self._loop = loop
         self._settings = settings = begin.settings
-        self._runner = Runner(loop, definitions, settings.offer, slots=slots_of(settings.slots))
+        self._runner = Runner(
+            loop,
+            definitions,
+            settings.offer,
+            slots=slots_of(settings.slots),
+            app=settings.app,
+            schedules=schedules,
+        )
         self._drain = asyncio.Event()
         self._now = asyncio.Event()
         self._changed = asyncio.Event()

@@ -11,7 +11,7 @@ from taskq.client.app import TaskQ
 from taskq.client.link import Link
 from taskq.errors import Refused
 from taskq.limits import GRACE_MS, VOUCH_EVERY_MS
-from taskq.worker.loading import definitions_of
+from taskq.worker.loading import definitions_of, schedules_of
 from taskq.worker.offer import offer_of
 from taskq.worker.runner import Runner
 from taskq.worker.settings import slots_of
@@ -39,7 +39,14 @@ async def run_worker(
     """
     definitions = definitions_of(q)
     offer = offer_of(queues, strict=strict, labels=labels, resources=resources)
-    runner = Runner(asyncio.get_running_loop(), definitions, offer, slots=slots_of(concurrency))
+    runner = Runner(
+        asyncio.get_running_loop(),
+        definitions,
+        offer,
+        slots=slots_of(concurrency),
+        app=q.name,
+        schedules=schedules_of(q),
+    )
     session, token = os.urandom(16), q.token
     name = name or f"{socket.gethostname()}:{os.getpid()}"
     changed = asyncio.Event()

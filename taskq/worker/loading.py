@@ -10,7 +10,8 @@ from typing import Final
 
 from taskq.client.app import TaskQ
 from taskq.errors import ConfigError
-from taskq.limits import TASKS_PER_WORKER_MAX
+from taskq.limits import SCHEDULES_PER_WORKER_MAX, TASKS_PER_WORKER_MAX
+from taskq.protocol.messages import ScheduleSpec
 from taskq.worker.attempts import Definition
 from taskq.worker.faults import fault
 
@@ -41,6 +42,14 @@ def definitions_of(app: TaskQ) -> list[Definition]:
     if len(app.tasks) > TASKS_PER_WORKER_MAX:
         raise ConfigError(f"{len(app.tasks)} tasks; a worker announces at most {TASKS_PER_WORKER_MAX}")
     return [Definition(task) for task in app.tasks.values()]
+
+
+def schedules_of(app: TaskQ) -> list[ScheduleSpec]:
+    """All schedules that the app's code declares. Raises ConfigError when there are too many."""
+    declared = app.schedules.declared
+    if len(declared) > SCHEDULES_PER_WORKER_MAX:
+        raise ConfigError(f"{len(declared)} schedules; a worker announces at most {SCHEDULES_PER_WORKER_MAX}")
+    return list(declared.values())
 
 
 def _import(name: str) -> ModuleType:

@@ -12,6 +12,8 @@ from threading import get_ident
 from time import monotonic
 from typing import Final
 
+from msgspec.structs import replace
+
 from taskq.client.context import context_var
 from taskq.limits import LINE_WAIT_MS, TASKS_PER_WORKER_MAX
 from taskq.protocol.messages import (
@@ -22,6 +24,7 @@ from taskq.protocol.messages import (
     Message,
     ProgressItem,
     Recall,
+    ScheduleSpec,
     Stop,
     Welcome,
 )
@@ -58,9 +61,12 @@ class Runner:
         offer: Offer,
         *,
         slots: Mapping[str, int],
+        app: str = "",
+        schedules: Iterable[ScheduleSpec] = (),
     ) -> None:
         self._definitions = {definition.name: definition for definition in definitions}
-        self._session = WorkerSession(offer.announce(self._definitions.values(), slots))
+        announce = offer.announce(self._definitions.values(), slots)
+        self._session = WorkerSession(replace(announce, app=app, schedules=list(schedules)))
         self._loop = loop
         self._thread = get_ident()
         self._wake: Callable[[], None] = _nobody_listens

@@ -125,7 +125,8 @@ class WorkerSession:
             extra={**announce.extra, executor: extra},
         )
         if self._welcome:
-            self._due.append(self._announce)
+            # The schedules were said over this connection, and are as they were.
+            self._due.append(replace(self._announce, schedules=None))
 
     def drain(self) -> None:
         """Ask for nothing more. What is delivered all the same is still handed out as Start."""
@@ -218,7 +219,7 @@ class WorkerSession:
         announce = self._announce
         slots = {name: slots - announce.extra.get(name, 0) for name, slots in announce.slots.items()}
         self._announce = replace(announce, slots=slots, extra=dict.fromkeys(announce.extra, 0))
-        self._due.append(self._announce)
+        self._due.append(replace(self._announce, schedules=None))
         self._events.append(Recall([held for held in recall.items if held.lease in self._running]))
 
     def _on_acked(self, seq: int) -> None:

@@ -96,3 +96,29 @@ async def many() -> None:
         print(number, wrong_number)
     blocking: list[int] = q.sync.gather(*q.sync.submit_many([add.call(1)]))
     print(numbers, mixed, wrong, blocking)
+
+
+@q.cron("30 2 * * *", tz="Europe/Berlin", overlap="skip")
+async def nightly(day: str = "today") -> int:
+    return len(day)
+
+
+@q.every("5m", catch_up="last", jitter=5)
+@q.task(queue="mail")
+def clean() -> str:
+    return ""
+
+
+@q.cron("30 2 * * *", overlap="never")  # E
+def odd() -> None: ...
+
+
+async def schedules() -> None:
+    size: int = await (await nightly.submit("x")).result()
+    text: str = clean()
+    await nightly.submit(5)  # E
+    await q.schedules.create("a", add.call(1), cron="@daily")
+    await q.schedules.create("b", clean, every=timedelta(hours=1))
+    await q.schedules.create("c", add.call(1), every=5, overlap="never")  # E
+    wrong: str = await q.schedules.next("a")  # E
+    print(size, text, wrong)

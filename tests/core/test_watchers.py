@@ -1,6 +1,8 @@
 """Those who wait hear each outcome once, however they came to wait."""
 
-from tests.core.world import World
+from taskq.core.effects import Received
+from taskq.protocol.messages import Cancel
+from tests.core.world import World, id_of
 
 
 def test_who_watches_hears_when_it_ends() -> None:
@@ -69,3 +71,17 @@ def test_watching_leaves_nothing_behind() -> None:
         world.cancel(f"j{number}")
     world.watch("a").ack(by="w")
     assert world.count("watched") == 0
+
+
+def test_what_the_broker_waits_for_itself_is_noticed_beside_those_who_watch() -> None:
+    world = World().submit("a", "b", "c").watch("a").watch("b")
+    watchers = world.broker.watchers
+    for name in ("a", "a", "c"):
+        watchers.tie(id_of(name))
+    world.watch("c").unwatch("c")
+    cancel = Cancel(1, [id_of(name) for name in "abc"])
+    world.broker.handle(Received(world.peers["producer"].number, cancel), world.now)
+    assert watchers.take_noticed() == [id_of("a"), id_of("c")]
+    assert watchers.take_noticed() == []
+    world.turn()
+    assert world.outcomes() == [("a", "cancelled"), ("b", "cancelled")]

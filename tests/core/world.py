@@ -8,7 +8,7 @@ sequences as real ones do. Anything said to a peer that the real wire would refu
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any, Literal, Self, TypeVar
 
@@ -48,6 +48,7 @@ from taskq.protocol.messages import (
     Inspect,
     JobReport,
     JobSpec,
+    ListSchedules,
     Message,
     Nack,
     Outcome,
@@ -63,6 +64,10 @@ from taskq.protocol.messages import (
     RetryTerms,
     Revoke,
     Role,
+    ScheduleList,
+    ScheduleReport,
+    ScheduleSpec,
+    SetSchedule,
     Status,
     StatusReport,
     Steer,
@@ -83,14 +88,18 @@ _decode = msgspec.msgpack.Decoder(FromBroker).decode
 
 M = TypeVar("M", bound=Message)
 
+BEGINNING_MS = 1_700_000_000_000  # wall: 14 November 2023, 22:13:20
+
 
 def id_of(name: str) -> bytes:
     """The id of the job, or the session of the peer, that has this name."""
-    return name.encode().ljust(16, b".")
+    return bytes.fromhex(name) if len(name) == 32 else name.encode().ljust(16, b".")
 
 
 def name_of(id: bytes) -> str:
-    return id.rstrip(b".").decode(errors="backslashreplace")
+    """Jobs that the broker makes have no names: their ids."""
+    name = id.rstrip(b".").decode("latin1")
+    return name if name.isascii() and name.isprintable() else id.hex()
 
 
 class Peer:
@@ -153,7 +162,7 @@ class World:
         self._dead_jobs = dead_jobs
         self._dead_bytes = dead_bytes
         self._seed = seed
-        self.now = Now(boot_ms=1_000_000, wall_ms=1_700_000_000_000)
+        self.now = Now(boot_ms=1_000_000, wall_ms=BEGINNING_MS)
         self.journal: dict[int, bytes] = {}
         self.last_seq = 0
         self.last_durability = 0
@@ -275,10 +284,6 @@ class World:
         report = self.last(by, BulkReport)
         return report.matched, report.done, report.skipped
 
-    def refusal(self, by: str = "producer") -> tuple[str, str]:
-        refusal = self.last(by, Refusal)
-        return refusal.code, refusal.text
-
     # -- workers ------------------------------------------------------------------------------
 
     def deliver(self, *, to: str, slots: int = 1) -> Self:
@@ -332,6 +337,37 @@ class World:
         report = msgspec.structs.replace(report, seq=peer.report)
         peer.unconfirmed.append(report)
         return self.say(by, report)
+
+    # -- schedules ----------------------------------------------------------------------------
+
+    def schedule(self, name: str = "s", *, by: str = "producer", **fields: Any) -> Self:
+        """Make a schedule; without another word, a job of "work" every 10 seconds."""
+        return self.ask(lambda number: SetSchedule(number, schedule_spec(name, **fields)), by=by)
+
+    def ask(self, question: Callable[[int], Command], *, by: str = "producer") -> Self:
+        """Ask something that has a number."""
+        self._requests += 1
+        return self.producer(by).say(by, question(self._requests))
+
+    def schedule_report(self, name: str = "s", *, ticks: int = 1, by: str = "producer") -> ScheduleReport:
+        self.ask(lambda number: ListSchedules(number, name, ticks=ticks), by=by)
+        (item,) = self.last(by, ScheduleList).items
+        return item
+
+    def refusal(self, name: str = "producer") -> tuple[str, str]:
+        """Code and text of the last refusal."""
+        refusal = self.last(name, Refusal)
+        return refusal.code, refusal.text
+
+    def ticks(self, task: str = "work") -> list[float]:
+        """For which times there were jobs of this task, in seconds since the world began."""
+        return [(moment_of(job) - BEGINNING_MS) / 1_000 for job in self.made(task)]
+
+    def made(self, task: str = "work") -> list[bytes]:
+        """The ids of all jobs of this task that there are or of which the outcome is kept, by id."""
+        state = self.broker.state
+        jobs = [job.id for job in state.jobs.values() if job.terms.task == task]
+        return sorted(jobs + [id for id, kept in state.outcomes.items() if kept.terms.task == task])
 
     # -- who is there -------------------------------------------------------------------------
 
@@ -420,6 +456,13 @@ class World:
         """Time passes, on both clocks or as told."""
         self.now = Now(self.now.boot_ms + ms, self.now.wall_ms + (ms if wall_ms is None else wall_ms))
         return self.turn()
+
+    def live(self, ms: int) -> Self:
+        """Time passes, and everybody beats."""
+        while ms > 0:
+            self.tick(min(ms, 2_500)).beat(*(name for name in self.peers if self._is_connected(name)))
+            ms -= 2_500
+        return self
 
     def say(self, name: str, *commands: Command) -> Self:
         number = self.peers[name].number
@@ -585,6 +628,19 @@ def filter_of(*, ids: Iterable[str] = (), **wanted: Any) -> Filter:
     return Filter(ids=[id_of(name) for name in ids], **wanted)
 
 
+def schedule_spec(name: str = "s", **fields: Any) -> ScheduleSpec:
+    """A schedule; what is no field of its own is of the terms."""
+    own = {key: fields.pop(key) for key in list(fields) if key in ScheduleSpec.__struct_fields__}
+    if "cron" not in own:
+        own.setdefault("interval_ms", 10_000)
+    return ScheduleSpec(name, own.pop("terms", None) or job_terms(**fields), own.pop("payload", b""), **own)
+
+
+def moment_of(id: bytes) -> int:
+    """The time in an id."""
+    return int.from_bytes(id[:6], "big")
+
+
 def canonical(state: State) -> dict[str, Any]:
     """All of a state that a fold must give again. A job that is due is ready, with or without a word."""
     return {
@@ -625,4 +681,5 @@ def canonical(state: State) -> dict[str, Any]:
             state.dead_jobs,
             state.dead_bytes,
         ),
+        "schedules": {name: msgspec.structs.asdict(each) for name, each in state.schedules.items()},
     }

@@ -34,6 +34,15 @@ FILTER: Final = m.Filter(
     ["dead", "ready"], "mail.*", "mail", "ann", 1_000, 60_000, "address", "builtins.ValueError", [ID]
 )
 PROGRESS: Final = m.ProgressItem(ID, LEASE, 3, 10, "third page")
+SCHEDULE: Final = m.ScheduleSpec(
+    "nightly", TERMS, b"\x92\x90\x80", "30 2 * * *", 0, "Europe/Berlin", "all", "queue", 5_000, m.COMPRESSED,
+    {"x-a": b"1"},
+)  # fmt: skip
+REPORT: Final = m.ScheduleReport(
+    "nightly", "mail.send", "mail", "30 2 * * *", 0, "Europe/Berlin", "all", "queue", 5_000, "shop.app:q",
+    False, True, "month end", 1_900_000_000_000, 1_900_000_000_001, ID, True, [1_900_000_000_002],
+    "no such zone",
+)  # fmt: skip
 
 SAMPLES: Final[list[m.Message]] = [
     m.Greeting(1, 1, NONCE, CLUSTER, 3, 1, 16_777_216, 1_048_576, 2_000, 5_000, True, ["zstd"]),
@@ -114,6 +123,8 @@ SAMPLES: Final[list[m.Message]] = [
         True,
         [m.Limit("task", "mail.send", "rate", 10, True, 1_000, 5)],
         {"async": 50},
+        "shop.app:q",
+        [SCHEDULE],
     ),
     m.Deliver([TERMS], [m.Delivery(ID, LEASE, 2, 0, b"\x92\x91\x02\x80", m.COMPRESSED, {"key": b"ann"})]),
     m.Ack(1, [m.Success(ID, LEASE, b"\x05", m.COMPRESSED)]),
@@ -128,6 +139,13 @@ SAMPLES: Final[list[m.Message]] = [
     m.Recall([m.Held(ID, LEASE)]),
     m.Vouch([SESSION]),
     m.Exited([m.ChildExit(SESSION, -9, "killed")]),
+    m.SetSchedule(5, SCHEDULE),
+    m.PauseSchedule(6, "nightly", "month end"),
+    m.ResumeSchedule(7, "nightly"),
+    m.DropSchedule(8, "nightly"),
+    m.RunSchedule(9, "nightly", ID),
+    m.ListSchedules(10, "nightly", "m", 5),
+    m.ScheduleList(10, [REPORT], True),
 ]  # fmt: skip
 
 TO_BROKER: Final = [message for message in SAMPLES if isinstance(message, get_args(m.ToBroker))]

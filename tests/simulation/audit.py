@@ -4,6 +4,7 @@ from taskq.core import records as r
 from taskq.protocol.messages import MEMORY, AttemptReport, JobReport, JobSpec, Terms
 from tests.simulation.agenda import Violation
 from tests.simulation.stories import Stories
+from tests.simulation.ticks import Ticks
 
 
 class Life:
@@ -55,6 +56,8 @@ class Audit:
         self.made: list[bytes] = []
         self.revived: list[bytes] = []
         self._stories = Stories()
+        self.ticked: list[r.Ticked] = []  # what made some of those
+        self.ticks = Ticks(wall_is_steady=wall_is_steady)
         self._forgotten_sessions: dict[bytes, None] = {}
         self._batches: list[tuple[int, bytes]] = []
 
@@ -65,6 +68,7 @@ class Audit:
         self.submitted = []
         self.made = []
         self.revived = []
+        self.ticked = []
         self._fold(seq, blob)
         self._stories.are_told(self.lives, self.made)
 
@@ -74,6 +78,7 @@ class Audit:
         self._batches = []
         self.lives = {}
         self.recorded = {}
+        self.ticks.forget()
         for seq, blob in batches:
             self.read(seq, blob)
 
@@ -109,13 +114,22 @@ class Audit:
         for record in r.decode(seq, blob):
             match record:
                 case r.Submitted():
-                    self._submitted(record)
+                    self._made(record.session, record)
                 case r.Made():
                     for spec in record.jobs:
                         if spec.id in self.lives:
                             raise Violation("I16", f"callback {spec.id.hex()} was made twice")
                         self.made.append(spec.id)
                         self._born(record.wall_ms, spec, record.terms)
+                case r.Ticked():
+                    self.ticks.ticked(record, self.state_of)
+                    self._made(b"", record)
+                    if record.jobs:
+                        self.ticked.append(record)
+                case r.ScheduleSet():
+                    self.ticks.set(record)
+                case r.ScheduleRemoved():
+                    self.ticks.removed(record)
                 case r.Delivered():
                     self._delivered(record)
                 case r.Released():
@@ -134,7 +148,7 @@ class Audit:
                 case r.Restated() | r.SessionRestated():
                     pass  # nothing new: that the fold does not change is checked elsewhere
 
-    def _submitted(self, record: r.Submitted) -> None:
+    def _made(self, session: bytes, record: r.Submitted | r.Ticked) -> None:
         for spec in record.jobs:
             old = self.lives.get(spec.id)
             if old is not None:
@@ -142,7 +156,7 @@ class Audit:
                     raise Violation(
                         "I9", f"job {spec.id.hex()} was submitted over what is there ({old.state})"
                     )
-                is_forgotten = record.session in self._forgotten_sessions
+                is_forgotten = session in self._forgotten_sessions
                 if self._repeated.get(spec.id, 1) < 2 and not is_forgotten:
                     raise Violation("I9", f"job {spec.id.hex()} was submitted once and is there twice")
             self._born(record.wall_ms, spec, record.terms)

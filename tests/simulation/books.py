@@ -11,6 +11,7 @@ from taskq.core.job import DEAD, READY, SCHEDULED, Job
 from taskq.core.ledger import fold
 from taskq.core.state import Kept, Session, State
 from taskq.core.workers import Worker
+from taskq.protocol.calendar import calendar_of
 from taskq.protocol.messages import Announce, Hello
 from tests.simulation.agenda import Violation
 from tests.simulation.gatekeeper import Gatekeeper, is_held_up
@@ -29,6 +30,7 @@ class Books:
         self._capacity: dict[int, dict[str, int]] = {}
         self._out: dict[int, dict[int, str]] = {}  # connection -> lease -> executor
         self._gatekeeper = Gatekeeper(wall_is_steady=wall_is_steady)
+        self._closed_boot_ms = 0  # when the broker last accepted no jobs
 
     # -- the journal ------------------------------------------------------------------------------
 
@@ -87,8 +89,26 @@ class Books:
 
     def on_turn(self, host: BrokerHost, now: Now) -> None:
         self._gatekeeper.on_turn(host, now)
+        self.no_tick_is_overdue(host)
         if self._sample():
             self.nobody_idles(host)
+
+    def no_tick_is_overdue(self, host: BrokerHost) -> None:
+        """At the end of a turn every tick whose time has come is decided, if the broker may make jobs."""
+        now = host.agenda.now
+        if host.broker.intake.closed_because:
+            self._closed_boot_ms = now.boot_ms
+        if now.boot_ms - self._closed_boot_ms <= limits.TICK_RETRY_MS + 1:
+            return
+        for name, schedule in host.broker.state.schedules.items():
+            if schedule.is_paused:
+                continue
+            spec = schedule.spec
+            calendar = calendar_of(spec.cron, spec.interval_ms, spec.zone, schedule.since_ms)
+            tick_ms = calendar.after(schedule.floor_ms)
+            has_more = spec.catch_up == "all" and host.broker.next_deadline(now) == now.boot_ms
+            if tick_ms <= now.wall_ms and not has_more:
+                raise Violation("T2", f"the tick {tick_ms} of {name} is overdue at {now.wall_ms}")
 
     def nobody_idles(self, host: BrokerHost) -> None:
         """No worker with room stands beside a job that it could run."""
@@ -123,6 +143,8 @@ class Books:
             "jobs put aside": broker.queues.aside,
             "unfinished": sum(broker.state.unfinished.values()),
         }
+        for name, schedule in broker.state.schedules.items():
+            leaks[f"ticks of {name} that wait for a job's end"] = int(bool(schedule.waiting_ms))
         for worker in broker.roster.workers.values():
             _is_counted(worker)
             leaks[f"leases of {worker.name}"] = len(worker.held) + len(worker.unreported)
@@ -171,6 +193,7 @@ def portrait(state: State) -> Portrait:
         "settings": dict(sorted(state.settings.items())),
         "counts": {"live_bytes": state.live_bytes},
         "sessions": {name: _session(kept) for name, kept in sorted(state.sessions.items()) if kept.seq},
+        "schedules": {name: asdict(schedule) for name, schedule in sorted(state.schedules.items())},
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from taskq.client.session import NewJob
+from taskq.core import records as r
 from taskq.core.effects import Batch
 from taskq.core.job import RUNNING
 from taskq.protocol.messages import (
@@ -163,6 +164,7 @@ class History:
 
     def on_started(self, host: BrokerHost) -> None:
         self.custody.on_started()
+        self.audit.ticks.was_unable_ms = self._agenda.now.wall_ms
         jobs = host.broker.state.jobs
         for id, asked in self.asked.items():
             if asked.is_confirmed and id not in jobs and not self.audit.state_of(id):
@@ -202,6 +204,8 @@ class History:
             life = self.audit.lives[id]
             self._call_back(id, life.terms, life.spec.payload)
             self.asked[id].is_confirmed = True
+        for record in self.audit.ticked:
+            self._ticked(record)
         for id in self.audit.submitted:
             self.asked[id].committed_us = self._agenda.us
         for id in self.audit.revived:
@@ -213,10 +217,23 @@ class History:
         self.asked[id] = Asked(terms, payload, self._agenda.us)
         self.repeated[id] = 1
 
+    def _ticked(self, record: r.Ticked) -> None:
+        """A schedule made a job, as if somebody had submitted it, and heard that it is there."""
+        spec, terms, now = record.jobs[0], record.terms[0], self._agenda.now
+        self._agenda.note("tick", spec.id, terms.task)
+        asked = self.asked[spec.id] = Asked(terms, spec.payload, self._agenda.us)
+        asked.is_confirmed = terms.durability == FSYNC
+        asked.is_cancelling = True  # the next one may do that
+        self.repeated[spec.id] = 1
+        if record.due_ms > now.wall_ms and self._wall_is_steady:
+            self._not_before[spec.id] = (0, self._agenda.us + (record.due_ms - now.wall_ms) * MS)
+
     def on_trimmed(self, host: BrokerHost) -> None:
         self.books.on_trimmed(host)
 
     def on_turn(self, host: BrokerHost) -> None:
+        if host.broker.intake.closed_because:
+            self.audit.ticks.was_unable_ms = self._agenda.now.wall_ms
         self.books.on_turn(host, self._agenda.now)
         self.search.on_turn(host)
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from msgspec import structs
 
 from taskq.client.session import ClientSession
-from taskq.core import attempts, callbacks, compaction, search_kinds, verbs
+from taskq.core import attempts, callbacks, compaction, schedules, search_kinds, verbs
 from taskq.core import records as r
 from taskq.core.attempts import Attempts
 from taskq.core.broker import Broker
@@ -29,15 +29,19 @@ from taskq.core.queues import Queues
 from taskq.core.recall import Recall
 from taskq.core.registry import Registry
 from taskq.core.retry import Verdict, judge
+from taskq.core.schedule import Schedule, tick_id
+from taskq.core.schedules import Schedules
 from taskq.core.search_kinds import Listing
 from taskq.core.searches import Searches
 from taskq.core.snapshot import Snapshot
 from taskq.core.state import Kept, Session, State
 from taskq.core.timers import Kind, Timers
 from taskq.core.verbs import Verbs
+from taskq.core.watchers import Watchers
 from taskq.core.workers import Pool, Slots, Worker
 from taskq.errors import JournalFull
 from taskq.journal.memory import MemoryJournal
+from taskq.protocol.calendar import Calendar, due
 from taskq.protocol.messages import (
     OS,
     Ack,
@@ -762,3 +766,76 @@ def a_retry_counts_the_attempts_before_it(patch: Patch) -> None:
 @mutant
 def deleting_only_says_so(patch: Patch) -> None:
     patch.set(Verbs, "_forget", lambda self, kept: None)
+
+
+# -- schedules ----------------------------------------------------------------------------------------
+
+
+@mutant
+def tick_identity_is_forgotten(patch: Patch) -> None:
+    count = iter(range(1_000_000))
+
+    def anything(schedule: Schedule, tick_ms: int) -> bytes:
+        return tick_id(schedule, tick_ms)[:-4] + next(count).to_bytes(4, "big")
+
+    patch.set(schedules, "tick_id", anything)
+
+
+@mutant
+def decided_ticks_are_not_journaled(patch: Patch) -> None:
+    tick = Ledger.tick
+
+    def forgetful(ledger: Ledger, record: r.Ticked, durability: int) -> list[Job]:
+        before = ledger.state.schedules[record.name].floor_ms
+        made = tick(ledger, structs.replace(record, floor_ms=before), durability)
+        ledger.state.schedules[record.name].floor_ms = record.floor_ms
+        return made
+
+    patch.set(Ledger, "tick", forgetful)
+
+
+@mutant
+def a_restart_begins_schedules_anew(patch: Patch) -> None:
+    begin = Schedules.begin
+
+    def from_now_on(self: Schedules, now: Now) -> None:
+        for schedule in self._schedules.values():
+            schedule.floor_ms = max(schedule.floor_ms, now.wall_ms)
+        begin(self, now)
+
+    patch.set(Schedules, "begin", from_now_on)
+
+
+@mutant
+def all_is_made_up_for(patch: Patch) -> None:
+    def generous(calendar: Calendar, after_ms: int, until_ms: int, most: int) -> list[int]:
+        return due(calendar, after_ms, until_ms, 1_000)
+
+    patch.set(schedules, "due", generous)
+
+
+@mutant
+def paused_schedules_tick(patch: Patch) -> None:
+    plan = Schedules.plan
+
+    def deaf(self: Schedules, schedule: Schedule, now: Now) -> None:
+        paused, schedule.is_paused = schedule.is_paused, False
+        plan(self, schedule, now)
+        schedule.is_paused = paused
+
+    patch.set(Schedules, "plan", deaf)
+
+
+@mutant
+def overlap_is_ignored(patch: Patch) -> None:
+    patch.set(Schedules, "_unfinished", lambda self, schedule: None)
+
+
+@mutant
+def what_waits_for_a_job_is_not_told(patch: Patch) -> None:
+    patch.set(Watchers, "tie", lambda self, job_id: None)
+
+
+@mutant
+def compaction_forgets_schedules(patch: Patch) -> None:
+    patch.set(Compaction, "_restate_schedules", lambda self, entry, names: None)

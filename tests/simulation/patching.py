@@ -52,3 +52,4 @@ def small_limits(patch: Patch) -> None:
     patch.set(limits, "BULK_AHEAD", 4)
     patch.set(limits, "LISTED_IDS_MAX", 20)
     patch.set(snapshot, "PACKED_PER_TURN", 5)
+    patch.set(limits, "TICKS_PER_TURN", 1)

@@ -1,6 +1,6 @@
 """Producers: the real ClientSession, and somebody who submits, waits, cancels and asks at random."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Protocol
 
@@ -10,9 +10,19 @@ from taskq.protocol.messages import (
     MEMORY,
     OS,
     Callback,
+    CatchUp,
+    DropSchedule,
     Durability,
+    ListSchedules,
+    Message,
     Outcome,
+    Overlap,
+    PauseSchedule,
+    ResumeSchedule,
     RetryTerms,
+    RunSchedule,
+    ScheduleSpec,
+    SetSchedule,
     Terms,
     Verdict,
 )
@@ -73,6 +83,32 @@ class Taste:
             return None
         retry = RetryTerms(rng.choice((1, 2)), base_ms=20)
         return Callback(rng.choice(tuple(EXECUTORS)), rng.choice(QUEUES), retry=retry)
+
+    def schedule(self, rng: Random, name: str, *, wall_is_steady: bool) -> ScheduleSpec:
+        """Due every second or so; rarely, where the wall clock jumps by a day and all is made up for."""
+        catch_up: CatchUp = rng.choice(("skip", "last", "all"))
+        overlap: Overlap = rng.choice(("allow", "skip", "queue", "cancel"))
+        interval_ms = rng.choice((1_000, 1_100, 2_500))
+        cron = rng.choice(("", "* * * * * *", "*/2 * * * * *"))
+        if catch_up == "all" and not wall_is_steady:
+            cron, interval_ms = "", 1_800_000
+        return ScheduleSpec(
+            name,
+            Terms(
+                task=rng.choice(tuple(EXECUTORS)),
+                queue=rng.choice(QUEUES),
+                durability=OS if OS in self.durabilities and rng.random() < 0.5 else FSYNC,
+                keep_ms=rng.choice(self.keeps),
+                retry=self._retry(rng),
+            ),
+            rng.randbytes(3),
+            cron=cron,
+            interval_ms=0 if cron else interval_ms,
+            zone=rng.choice(("UTC", "Europe/Berlin")),
+            catch_up=catch_up,
+            overlap=overlap,
+            jitter_ms=rng.choice((0, 0, 700)),
+        )
 
     def _retry(self, rng: Random) -> RetryTerms:
         if not self.retries:
@@ -183,6 +219,29 @@ class Producer(Process):
             self.cancel()
         else:
             self.ask()
+
+    # -- schedules --------------------------------------------------------------------------------
+
+    def steer(self, names: Sequence[str], spec: ScheduleSpec) -> None:
+        """One thing that people do with schedules: with that one, or with one of these names."""
+        name, dice = self.rng.choice((*names, spec.name)), self.rng.random()
+        if dice < 0.4:
+            self.put(lambda number: SetSchedule(number, spec))
+        elif dice < 0.55:
+            self.put(lambda number: PauseSchedule(number, name, "for a while"))
+        elif dice < 0.75:
+            self.put(lambda number: ResumeSchedule(number, name))
+        elif dice < 0.8:
+            self.put(lambda number: DropSchedule(number, name))
+        elif dice < 0.95:
+            id = self.rng.randbytes(16)
+            self.put(lambda number: RunSchedule(number, name, id))
+        else:
+            self.put(lambda number: ListSchedules(number, ticks=3))
+
+    def put(self, question: Callable[[int], Message]) -> None:
+        self.agenda.note(self.name, "asks", question(0))
+        self._ask(lambda on_answer: self.speaker.question(question, on_answer))
 
     # -- answers ----------------------------------------------------------------------------------
 

@@ -108,9 +108,14 @@ def callback_id(job_id: bytes, lease: int, attempt: int, cause: str) -> bytes:
 
 
 def _unpacked(call: bytes) -> Any:
-    """Payloads here are any bytes; some are MessagePack by chance, with keys that no dict can have."""
+    """Payloads here are any bytes; some are MessagePack by chance, with keys that no dict can have and
+    extension types that nobody has heard of."""
     return msgpack.unpackb(
-        call, unicode_errors="surrogateescape", object_pairs_hook=list, strict_map_key=False
+        call,
+        unicode_errors="surrogateescape",
+        object_pairs_hook=list,
+        strict_map_key=False,
+        ext_hook=lambda code, data: (code, data),
     )
 
 

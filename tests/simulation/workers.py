@@ -17,6 +17,7 @@ from taskq.protocol.messages import (
     Message,
     ProgressItem,
     Recall,
+    ScheduleSpec,
     Stop,
     Terms,
     Welcome,
@@ -83,6 +84,7 @@ class SimWorker(Process):
         queues: Sequence[str],
         slots: dict[str, int],
         temper: Temper,
+        schedules: Sequence[ScheduleSpec] = (),
     ) -> None:
         super().__init__(agenda, rng, name)
         self.session = rng.randbytes(16)
@@ -95,7 +97,8 @@ class SimWorker(Process):
         self.is_leaving = False
         self.when_dead: Callable[[], None] = lambda: None
         self._observer = observer
-        self.speaker = WorkerSession(Announce(self.tasks, list(queues), dict(slots)))
+        announce = Announce(self.tasks, list(queues), dict(slots), app="app", schedules=list(schedules))
+        self.speaker = WorkerSession(announce)
         self.lanes = {name: Line(name, count, self._begin, 0.0) for name, count in slots.items()}
         # How much more than it has slots for it asks for, in per cent. Whether its jobs are tiny does not
         # matter here: what it has not begun must never wait for long beside a worker with room.

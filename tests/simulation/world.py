@@ -13,7 +13,7 @@ from msgspec import Struct
 from taskq import limits
 from taskq.client.session import NewJob
 from taskq.core.job import RUNNING
-from taskq.protocol.messages import MEMORY, Terms
+from taskq.protocol.messages import MEMORY, PauseSchedule, ScheduleSpec, Terms
 from tests.simulation.agenda import MS, SECOND, Agenda, Violation
 from tests.simulation.faults import Faults
 from tests.simulation.history import History
@@ -32,6 +32,9 @@ _DETECTION_US: Final = (limits.BEAT_MS * limits.SILENT_BEATS + 1_500) * MS
 # How soon when its supervisor sees it die: SIGCHLD, the slowest of our links, a turn.
 _EXIT_US: Final = 150 * MS
 _PROBE_MS: Final = 2_000
+# Schedules that people make, and those that code declares.
+RUNTIME: Final = ("s1", "s2")
+DECLARED: Final = ("d1", "d2")
 
 
 class Plan(Struct):
@@ -50,6 +53,8 @@ class Plan(Struct):
     outcome_bytes: int = limits.OUTCOME_BYTES_BUDGET
     decisions: int = 0
     searches: int = 0
+    steering: int = 0  # what people do with schedules
+    declaring: bool = False  # and what code does
     small: bool = False  # whoever runs this world makes its limits small
 
     @staticmethod
@@ -69,6 +74,8 @@ class Plan(Struct):
             small=rng.random() < 0.25,
             decisions=rng.choice((0, 0, 2, 8)),
             searches=rng.choice((0, 0, 3, 12)),
+            steering=rng.randrange(2, 15) if rng.random() < 0.4 else 0,
+            declaring=rng.random() < 0.2,
         )
 
 
@@ -104,6 +111,7 @@ class World:
         self.operators: list[Operator] = []
         self.seekers: list[Seeker] = []
         self._names = 0
+        self._clockwork = self._random("schedules")
         self.is_healed = False
 
     def run(self) -> int:
@@ -165,6 +173,7 @@ class World:
             queues=queues,
             slots=slots,
             temper=self.temper,
+            schedules=[self._schedule(each) for each in self._declared()],
         )
         self.workers.append(worker)
         worker.when_dead = lambda: self._replace(worker)
@@ -206,6 +215,8 @@ class World:
         for seeker in self.seekers:
             for _ in range(self.plan.searches):
                 self.agenda.at(self.rng.randrange(span_us), partial(seeker.do, seeker.act))
+        for _ in range(self.plan.steering):
+            self.agenda.at(self._clockwork.randrange(span_us), self._steer)
         faults = Faults(self, self._random("faults"), wall=self.plan.wall, power=self.plan.power)
         for _ in range(self.plan.faults):
             self.agenda.at(self.rng.randrange(50 * MS, span_us), faults.strike)
@@ -217,6 +228,21 @@ class World:
         producer = self.rng.choice(alive)
         others: list[NewJob] = self.rng.choice(self.producers).jobs
         producer.do(lambda: producer.act(others))
+
+    def _steer(self) -> None:
+        alive = [producer for producer in self.producers if producer.is_alive]
+        if alive:
+            spec = self._schedule(self._clockwork.choice(RUNTIME))
+            self._clockwork.choice(alive).steer((*RUNTIME, *DECLARED), spec)
+
+    def _schedule(self, name: str) -> ScheduleSpec:
+        return self.taste.schedule(self._clockwork, name, wall_is_steady=not self.plan.wall)
+
+    def _declared(self) -> list[str]:
+        """What a worker's code declares: nothing once there is to be rest."""
+        if not self.plan.declaring or self.is_healed:
+            return []
+        return [name for name in DECLARED if self._clockwork.random() < 0.7]
 
     def _replace(self, worker: SimWorker) -> None:
         leases = list(self.history.custody.open_leases(worker.session))
@@ -276,6 +302,7 @@ class World:
         """Every call has ended, and every job has an outcome, within the bound."""
         deadline_us = self.agenda.us + REST_BOUND_US
         while not self._is_at_rest():
+            self._pause_schedules()
             if self.agenda.us > deadline_us:
                 self._explain()
             self.agenda.run_until(self.agenda.us + SECOND // 4)
@@ -286,10 +313,20 @@ class World:
         self.history.books.nobody_idles(self.host)
         self.history.books.at_rest(self.host)
 
+    def _pause_schedules(self) -> None:
+        """Or there would be no rest; again and again, for somebody may only now be heard."""
+        producer = self.producers[-1]
+        if not self.host.is_up or producer.calls:
+            return
+        for name, schedule in self.host.broker.state.schedules.items():
+            if not schedule.is_paused:
+                producer.put(partial(PauseSchedule, name=name, reason="rest"))
+
     def _is_at_rest(self) -> bool:
         if (
             not self.host.is_up
             or self.host.broker.state.jobs
+            or not all(each.is_paused for each in self.host.broker.state.schedules.values())
             or self.host.broker.ledger.newest > self.host.engine.committed
         ):
             return False

@@ -22,6 +22,7 @@ from taskq.protocol.messages import (
     Resume,
     Resumed,
     Revoke,
+    ScheduleSpec,
     Stop,
     Terms,
     Welcome,
@@ -254,6 +255,20 @@ def test_a_new_size_is_announced_before_the_reports_and_after_reconnects() -> No
     session.on_welcome(Welcome(1, 0))
     again = session.outgoing()[0]
     assert isinstance(again, Announce) and again.slots == {"async": 9}
+
+
+def test_schedules_are_said_with_each_connection_and_not_with_each_word() -> None:
+    spec = ScheduleSpec("nightly", Terms("add"), b"", cron="@daily")
+    announce = Announce({"add": "async"}, ["default"], {"async": 10}, app="shop", schedules=[spec])
+    session = WorkerSession(announce)
+    for _ in range(2):
+        session.on_welcome(Welcome(1, 0))
+        announce = session.outgoing()[0]
+        assert isinstance(announce, Announce) and (announce.app, announce.schedules) == ("shop", [spec])
+        session.resize("async", 9)
+        (resized,) = session.outgoing()
+        assert isinstance(resized, Announce) and resized.schedules is None
+        session.on_lost()
 
 
 def test_only_the_latest_progress_of_a_running_attempt_is_said() -> None:
