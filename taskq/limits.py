@@ -144,7 +144,7 @@ SEARCH_SLICE: Final = 2_500
 BULK_SLICE: Final = 500
 # Ended jobs that wait for a commit before a search changes more: a batch is encoded in one go.
 BULK_AHEAD: Final = 2_500
-# Lists whose next pages are kept ready, and the ids in all of them: 8 MB, if their jobs live.
+# Lists whose next pages are kept ready, and the ids in all of them: 16 MB.
 LISTINGS_KEPT_MAX: Final = 8
 LISTED_IDS_MAX: Final = 1_000_000
 # -- schedules --------------------------------------------------------------------------------

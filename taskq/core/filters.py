@@ -4,6 +4,7 @@ from typing import Final
 
 from msgspec import structs
 
+from taskq import limits
 from taskq.core.effects import Now
 from taskq.core.job import CANCELLED, DEAD, EXPIRED, READY, RUNNING, SCHEDULED, SUCCEEDED, Job
 from taskq.core.records import SuccessItem
@@ -128,17 +129,24 @@ class Matcher:
 
 
 def fault_of(job: Job | Kept) -> Fault | None:
-    """The last error of a job."""
-    if isinstance(job, Job) or isinstance(job.item, SuccessItem):
-        return None
-    return job.item.fault
+    """The last error of a job; of one that is tried again, what its story tells of it."""
+    if isinstance(job, Job):
+        return _told(job)
+    return None if isinstance(job.item, SuccessItem) else job.item.fault
+
+
+def _told(job: Job) -> Fault | None:
+    error = job.story[-1].error if job.story else ""
+    kind, _, message = error.partition(": ")
+    return Fault(kind[: limits.NAME_CHARS_MAX], message) if error else None
 
 
 def error_type_of(job: Job | Kept) -> str:
-    """What kind of error a job died of: the type of what was raised, or else how its attempt ended."""
-    if isinstance(job, Job) or isinstance(job.item, SuccessItem):
-        return ""
-    return job.item.fault.type if job.item.fault is not None else job.item.ending
+    """What kind of error it was: the type of what was raised, or else how a dead job's attempt ended."""
+    fault = fault_of(job)
+    if fault is not None:
+        return fault.type
+    return "" if isinstance(job, Job) or isinstance(job.item, SuccessItem) else job.item.ending
 
 
 def ext_of(job: Job | Kept) -> Ext | None:

@@ -46,6 +46,7 @@ def _of_job(job: Job, roster: Roster, *, full: bool) -> JobLine:
         started_ms=job.started_ms,
         key=key_of(job),
         worker=worker.name if worker is not None else "",
+        fault=fault_of(job),
         payload=job.payload if full else b"",
         flags=job.flags if full else 0,
         ext=job.ext if full else None,

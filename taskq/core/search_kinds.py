@@ -12,7 +12,7 @@ from taskq.core.effects import Now
 from taskq.core.filters import STATES_FOR, Matcher, error_type_of, fault_of
 from taskq.core.job import Job
 from taskq.core.job_lines import line_bytes, line_of
-from taskq.core.snapshot import Snapshot
+from taskq.core.snapshot import Snapshot, unpacked
 from taskq.core.state import Kept, State
 from taskq.core.verbs import Verbs
 from taskq.core.workers import Roster
@@ -80,7 +80,7 @@ class Listing:
         self._state = state
         self._roster = roster
         self.filter = query.filter
-        self._runs: list[list[bytes]] = []  # each in order
+        self._runs: list[bytes] = []  # ids, each run in order; packed as in a snapshot, for the same reason
         self._sorted: Iterator[bytes] | None = None
         self._next: bytes | None = None  # the first of the next page
         self.after = b""  # where the last page ended
@@ -93,12 +93,12 @@ class Listing:
         after = self.query.after
         ids = sorted(id for each in found if (id := _id_of(each)) > after)
         if ids:
-            self._runs.append(ids)
+            self._runs.append(b"".join(ids))
             self.left += len(ids)
 
     def answer(self) -> Page:
         if self._sorted is None:
-            self._sorted = merge(*self._runs)
+            self._sorted = merge(*map(unpacked, self._runs))
             self._next = next(self._sorted, None)
         items: list[JobLine] = []
         size = looked = 0

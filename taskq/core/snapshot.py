@@ -1,10 +1,16 @@
 """The ids of all jobs at one moment, to be looked at in slices later."""
 
+from collections.abc import Iterator
 from typing import Final
 
 ID_BYTES: Final = 16
 # Ids packed in one turn: a few milliseconds.
 PACKED_PER_TURN: Final = 100_000
+
+
+def unpacked(ids: bytes) -> Iterator[bytes]:
+    """The ids that were joined."""
+    return (ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES))
 
 
 class Snapshot:

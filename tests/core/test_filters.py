@@ -82,6 +82,13 @@ def test_a_job_that_died_without_an_error_is_known_by_its_ending() -> None:
     assert world.listed(error="discarded") == []
 
 
+def test_a_job_that_is_tried_again_is_found_by_its_last_error() -> None:
+    world = World().submit("a", attempts=3).deliver(to="w").nack(by="w", fault=Fault("app.Gone", "no route"))
+    assert world.listed(error="ROUTE") == world.listed(error_type="app.Gone", states=["scheduled"]) == ["a"]
+    assert [line.fault for line in world.page().items] == [Fault("app.Gone", "no route")]
+    assert world.listed(error="other") == []
+
+
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
