@@ -20,6 +20,14 @@ async def noop() -> None:
     """Nothing, so that what is measured is the queue."""
 
 
+async def limited() -> None:
+    """Nothing, under limits."""
+
+
+async def paced() -> None:
+    """Nothing, at a rate."""
+
+
 async def swallow(data: bytes) -> None:
     """Nothing, with a payload."""
 
@@ -52,6 +60,8 @@ class Tasks:
     """The tasks as one app knows them."""
 
     noop: Task[[], None]
+    limited: Task[[], None]  # the same under other names, which limits are set for
+    paced: Task[[], None]
     swallow: Task[[bytes], None]
     stamp: Task[[bytes], None]
     occupy: Task[[float], tuple[int, int, int]]
@@ -62,6 +72,8 @@ def declare(app: TaskQ) -> Tasks:
     """What the workers have."""
     return Tasks(
         noop=app.task(name="benchmarks.noop")(noop),
+        limited=app.task(name="benchmarks.limited")(limited),
+        paced=app.task(name="benchmarks.paced")(paced),
         swallow=app.task(name="benchmarks.swallow")(swallow),
         stamp=app.task(name="benchmarks.stamp")(stamp),
         occupy=app.task(name="benchmarks.occupy")(occupy),

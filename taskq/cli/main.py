@@ -24,6 +24,7 @@ VERBS: Final = {
     "broker": "Run the broker.",
     "worker": "Run the tasks of an application.",
     "submit": "Submit a job.",
+    "queues": "Show queues; pause, limit, drain and purge them.",
     "jobs": "Look for jobs; cancel, retry or delete them.",
     "dead": "Look at dead jobs; retry, discard or export them.",
     "cron": "Show and change the broker's schedules.",

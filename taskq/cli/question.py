@@ -37,6 +37,7 @@ async def ask(
     *,
     timeout_ms: int = TIMEOUT_MS,
     role: Role = "viewer",
+    name: str = "taskq command",
 ) -> Answer[A]:
     """The first answer of this kind from the first address that has a broker.
 
@@ -53,7 +54,7 @@ async def ask(
             continue
         try:
             async with asyncio.timeout(timeout_ms / 1000):
-                return await _Conversation(reader, writer, address, role).ask(question, kind)
+                return await _Conversation(reader, writer, address, role, name).ask(question, kind)
         except TimeoutError:
             raise TimeoutError(
                 f"{address} accepts connections, but gave no answer within {timeout_ms:g} ms"
@@ -88,7 +89,12 @@ async def _open(address: Address, timeout_ms: int) -> tuple[asyncio.StreamReader
 
 class _Conversation:
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: Address, role: Role
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        address: Address,
+        role: Role,
+        name: str,
     ) -> None:
         self._reader = reader
         self._writer = writer
@@ -96,7 +102,7 @@ class _Conversation:
         self._peer = PeerSide(
             session=os.urandom(16),
             role=role,
-            name="taskq command",
+            name=name,
             token=token_of(),
             namespace=address.namespace,
         )

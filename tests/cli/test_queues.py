@@ -1,0 +1,118 @@
+"""`taskq queues` against a real broker and a real worker, as processes."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from taskq.cli.exits import Exit
+from taskq.cli.main import run
+from taskq.client.app import TaskQ
+from taskq.testing.fleet import Fleet
+
+TASKS = """
+from taskq.client.app import TaskQ
+
+q = TaskQ()
+
+@q.task(name="send", queue="mail", concurrency=50)
+async def send(to: str) -> str:
+    return to
+"""
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    """A broker, and a worker that runs TASKS; ended with the module."""
+    with Fleet() as fleet:
+        (fleet.folder / "queues_tasks.py").write_text(TASKS)
+        asyncio.run(fleet.start_broker())
+        fleet.start_workers(1, "queues_tasks:q")
+        yield fleet
+
+
+@pytest.fixture(autouse=True)
+def at_the_fleet(fleet: Fleet, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKQ_URL", fleet.url)
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = Exit.OK) -> str:
+    """What `taskq queues` prints, talk and data; it must end with this code."""
+    capsys.readouterr()
+    left = run(["queues", *words])
+    captured = capsys.readouterr()
+    assert left == code, captured.err
+    return captured.out + captured.err
+
+
+def submitted(count: int, **options: object) -> list[str]:
+    """Jobs of `send`, confirmed."""
+
+    async def submit() -> list[str]:
+        app = TaskQ()
+
+        @app.task(name="send", queue="mail")
+        async def send(to: str) -> str:
+            return to
+
+        async with app:
+            task = send.options(**options)  # type: ignore[arg-type]  # of many kinds
+            return [job.id for job in await app.submit_many([task.call("x") for _ in range(count)])]
+
+    return asyncio.run(submit())
+
+
+def test_a_paused_queue_holds_its_jobs_and_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "is paused" in said(capsys, "pause", "mail", "--reason", "the provider is down")
+    (job,) = submitted(1)
+    run(["jobs", "why", job])
+    assert "queue 'mail' is paused by" in (why := capsys.readouterr().out)
+    assert "the provider is down" in why
+    assert "queue 'mail' is paused" in said(capsys, "show", "mail")
+    assert json.loads(said(capsys, "ls", "--json").splitlines()[0])["name"] in ("default", "mail")
+    assert "goes on" in said(capsys, "resume", "mail")
+    run(["jobs", "wait", job])
+    assert "x" in capsys.readouterr().out
+    assert "is not paused" in said(capsys, "resume", "mail", code=Exit.NOT_FOUND)
+
+
+def test_limits_are_set_shown_and_taken_back(capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "limit", "mail", "--rate", "100/s", "--concurrency", "20", "--per-key")
+    said(capsys, "limit", "--task", "send", "--concurrency", "3", "--reason", "be nice")
+    shown = said(capsys, "show")
+    assert "queue 'mail', each key may start 100 in 1.0 s" in shown
+    assert "task 'send' may run 3 at once (decided by" in shown and "be nice" in shown
+    assert "task 'send' may run 50 at once (declared by its code)" in shown
+    said(capsys, "limit", "mail", "--per-key", "--clear")
+    said(capsys, "limit", "--task", "send", "--clear")
+    assert "decided" not in said(capsys, "show", "send")
+    said(capsys, "weigh", "mail", "3", "--key", "acme")
+    assert "queue 'mail', key 'acme' has 3 in its turn" in said(capsys, "show", "mail")
+
+
+def test_a_purge_says_how_many_and_cancels_what_waits(capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "pause", "mail")
+    submitted(3)
+    assert "3 jobs would be cancelled" in said(capsys, "purge", "mail", "--dry-run")
+    assert "nobody is there to ask" in said(capsys, "purge", "mail", code=Exit.USAGE)
+    assert "3 jobs cancelled" in said(capsys, "purge", "mail", "--yes")
+    said(capsys, "resume", "mail")
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["pause"], "give a queue or --task NAME"),
+        (["pause", "mail", "--task", "send"], "one of them"),
+        (["limit", "mail"], "give --concurrency, --rate or both"),
+        (["limit", "mail", "--rate", "fast"], "a rate is written '10/s'"),
+        (["limit", "mail", "--rate", "0/s"], "lets no job start"),
+        (["weigh", "mail", "0", "--key", "a"], "0 is not in the range"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_can(
+    words: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert text in said(capsys, *words, code=Exit.USAGE)
