@@ -8,6 +8,7 @@ from heapq import heappop, heappush, heapreplace
 from itertools import islice
 from typing import Protocol
 
+from taskq import limits
 from taskq.core.gates import Gate, Group, Scope, Spot
 from taskq.core.job import Job
 from taskq.core.lanes import Lane, Route, route_of
@@ -205,6 +206,7 @@ class Queues:
         # Terms know their hash: quicker to find than by the route.
         self._by_terms: dict[Terms, Lane] = {}  # of jobs without a key: most
         self._by_key: dict[Terms, dict[bytes, Lane]] = {}
+        self._found = 0  # in both
         self._aside: dict[bytes, Job] = {}
         self._sights: dict[str, list[Sight]] = {}
         self._count = 0
@@ -222,15 +224,17 @@ class Queues:
         """Where the job stands when it is ready."""
         if job.ext is not None and (key := job.ext.get("key")):
             keyed = self._by_key.get(job.terms)
-            if keyed is None:
-                keyed = self._by_key[job.terms] = {}
-            lane = keyed.get(key)
+            lane = keyed.get(key) if keyed is not None else None
             if lane is None:
-                lane = keyed[key] = self._lane(route_of(job.terms, job.key))
+                lane = self._lane(route_of(job.terms, job.key))
+                self._forget_some()
+                self._by_key.setdefault(job.terms, {})[key] = lane
             return lane
         lane = self._by_terms.get(job.terms)
         if lane is None:
-            lane = self._by_terms[job.terms] = self._lane(route_of(job.terms, ""))
+            lane = self._lane(route_of(job.terms, ""))
+            self._forget_some()
+            self._by_terms[job.terms] = lane
         return lane
 
     def put_aside(self, job: Job) -> None:
@@ -324,6 +328,12 @@ class Queues:
         # The narrow ones first: who waits for its own key takes no place before the wide one.
         lane.doors = tuple(each for each in reversed(lane.gates) if each.spot.scope == "task")
 
+    def _forget_some(self) -> None:
+        """Terms come from peers, and those of jobs for a certain moment are all different."""
+        self._found += 1
+        if self._found > max(limits.TERMS_CACHE_MAX, 4 * len(self.lanes)):
+            self._by_terms, self._by_key, self._found = {}, {}, 1
+
     def _lane(self, route: Route) -> Lane:
         lane = self.lanes.get(route)
         return self._make(route) if lane is None else lane
@@ -340,7 +350,7 @@ class Queues:
     def _sweep(self) -> None:
         """Names come from peers: lanes that are empty must not pile up."""
         self.lanes = {route: lane for route, lane in self.lanes.items() if lane.places}
-        self._by_terms, self._by_key = {}, {}
+        self._by_terms, self._by_key, self._found = {}, {}, 0
         in_use = [gate for lane in self.lanes.values() for gate in lane.gates]
         for sights in self._sights.values():
             for sight in sights:

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+
+from taskq import limits
 from taskq.core.job import Job
 from taskq.core.queues import LANES_BEFORE_SWEEP, Queues
 from taskq.core.registry import Registry
@@ -9,8 +12,8 @@ from taskq.core.timers import Timers
 from tests.core.world import World, id_of, job_terms
 
 
-def a_job(name: str, **terms: Any) -> Job:
-    return Job(id=id_of(name), terms=job_terms(**terms), payload=b"", submitted_ms=0, seq=1)
+def a_job(name: str, *, ext: dict[str, bytes] | None = None, **terms: Any) -> Job:
+    return Job(id=id_of(name), terms=job_terms(**terms), payload=b"", submitted_ms=0, seq=1, ext=ext)
 
 
 def some_queues() -> Queues:
@@ -55,3 +58,12 @@ def test_jobs_put_aside_can_leave_like_those_in_line() -> None:
     assert queues.aside == 2
     assert queues.take_aside() == [jobs[0], jobs[2]]
     assert queues.aside == 0
+
+
+@pytest.mark.parametrize("ext", [None, {"key": b"k"}])
+def test_terms_that_are_all_different_do_not_pile_up(ext: dict[str, bytes] | None) -> None:
+    queues = some_queues()
+    for number in range(3 * limits.TERMS_CACHE_MAX):
+        queues.put(a_job(f"{number}", at_ms=number, ext=ext))
+    assert len(queues.lanes) == 1
+    assert len(queues._by_terms) + len(queues._by_key) <= limits.TERMS_CACHE_MAX
