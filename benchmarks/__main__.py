@@ -26,6 +26,7 @@ PROGRAMS: Final = (
     "connections",
     "mixed",
     "idle",
+    "features",
     "bulk",
 )
 HEADS: Final = ("program", "what", "durability", "due", "goal", "measured", "min", "max", "holds")

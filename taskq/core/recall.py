@@ -15,10 +15,11 @@ from taskq.protocol.messages import Recall as RecallMessage
 
 
 class Question(Struct, gc=False, frozen=True):
-    """A Recall that has not been answered: so many jobs are on their way back to the pool."""
+    """A Recall that has not been answered: these jobs are on their way back to the pool, or have begun."""
 
     pool: Pool
-    count: int
+    peer: int  # the connection that heard it
+    items: list[Held]
 
 
 class Recall:
@@ -31,15 +32,23 @@ class Recall:
         self._out = out
         self._generous: dict[bytes, Worker] = {}  # those that hold, or may, more than they have slots for
         self._asked: dict[bytes, Question] = {}
+        # Leases that were asked for and not handed back, by worker: those have begun. To ask for them again
+        # would go to and fro as fast as the wire carries it.
+        self._begun: dict[bytes, dict[int, None]] = {}
         self.recalled = 0
 
     def announced(self, worker: Worker, announce: Announce) -> None:
         """A worker has said how much room it has: with that it has answered, too."""
-        self._asked.pop(worker.session, None)
+        question = self._asked.pop(worker.session, None)
+        if question is not None and question.peer == worker.peer:
+            begun = self._begun.get(worker.session, {})
+            leases = [*begun, *(item.lease for item in question.items)]
+            self._begun[worker.session] = dict.fromkeys(lease for lease in leases if lease in worker.held)
         if announce.extra:
             self._generous[worker.session] = worker
         else:
             self._generous.pop(worker.session, None)
+            self._begun.pop(worker.session, None)
 
     def look(self) -> None:
         """Ask for jobs that wait at one worker while another has a free slot, and no job is in line."""
@@ -61,7 +70,7 @@ class Recall:
     # -- parts --------------------------------------------------------------------------------
 
     def _ask(self, pool: Pool, loaded: list[Slots]) -> None:
-        coming = sum(question.count for question in self._asked.values() if question.pool is pool)
+        coming = sum(len(question.items) for question in self._asked.values() if question.pool is pool)
         room = sum(max(-slots.excess, 0) for slots in pool.ring if slots.worker.is_open) - coming
         for slots in sorted(loaded, key=_excess, reverse=True):
             if room <= 0:
@@ -69,11 +78,12 @@ class Recall:
             worker = slots.worker
             if worker.session in self._asked:  # for another executor, a moment ago
                 continue
-            items = _newest(worker, slots, min(slots.excess, room, limits.BATCH_MAX))
+            begun = self._begun.get(worker.session, {})
+            items = _newest(worker, slots, begun, min(slots.excess, room, limits.BATCH_MAX))
             if items:
                 room -= len(items)
                 self.recalled += len(items)
-                self._asked[worker.session] = Question(pool, len(items))
+                self._asked[worker.session] = Question(pool, worker.peer, items)
                 # Not before what it was given: it must know these leases.
                 self._out.say(worker.peer, RecallMessage(items))
 
@@ -83,18 +93,21 @@ class Recall:
         for session in dead:
             del self._generous[session]
             self._asked.pop(session, None)
+            self._begun.pop(session, None)
 
 
 def _excess(slots: Slots) -> int:
     return slots.excess
 
 
-def _newest(worker: Worker, slots: Slots, count: int) -> list[Held]:
-    """What it was given last for this executor, and has not reported."""
+def _newest(worker: Worker, slots: Slots, begun: dict[int, None], count: int) -> list[Held]:
+    """What it was given last for this executor, and has not reported nor begun."""
     items: list[Held] = []
     for lease, job in reversed(worker.held.items()):
         if len(items) == count:
             break
-        if job.state is RUNNING and job.lease == lease and worker.by_task.get(job.terms.task) is slots:
+        if lease in begun or job.state is not RUNNING or job.lease != lease:
+            continue
+        if worker.by_task.get(job.terms.task) is slots:
             items.append(Held(job.id, lease))
     return items

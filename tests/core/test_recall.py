@@ -52,8 +52,12 @@ def test_an_answer_with_nothing_in_it_is_an_answer() -> None:
     world = loaded().worker("free", slots=1)
     assert world.recalled("busy") == ["j3"]
     world.hand_back(by="busy")
-    # By its own word it has no extra room any more: whatever it holds, it may be asked for it again.
-    assert world.recalled("busy") == ["j3"]
+    # What was not handed back has begun: to ask for it again would go to and fro for ever.
+    assert world.recalled("busy") == ["j2"]
+    for _ in range(4):
+        world.hand_back(by="busy")
+    assert world.recalled("busy") == ["j1", "j0"]
+    assert world.hand_back(by="busy").recalled("busy") == []
 
 
 def test_the_most_loaded_is_asked_first() -> None:

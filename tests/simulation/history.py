@@ -455,6 +455,8 @@ class History:
             if asked.terms.durability != MEMORY and not self.audit.has_ended(id, "cancelled"):
                 raise Violation("I4", f"cancelling {id.hex()} was confirmed; the journal does not have it")
             asked.receipts += 1
+        elif asked.terms.durability == MEMORY or self.audit.has_ever_ended(id):
+            return  # it was dead, and may have been revived since; in memory nobody knows
         elif id in host.broker.state.jobs and self.repeated[id] == 1:
             raise Violation("I1", f"cancelling {id.hex()} got {code}, and it is there")
 

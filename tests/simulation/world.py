@@ -109,6 +109,7 @@ class World:
         self.workers: list[SimWorker] = []
         self.supervisors: list[SimSupervisor] = []
         self.operators: list[Operator] = []
+        self.caretaker: Producer | None = None
         self.seekers: list[Seeker] = []
         self._names = 0
         self._clockwork = self._random("schedules")
@@ -295,6 +296,8 @@ class World:
         # What is to run at a calendar time would wait for days if the clock had been ahead of itself.
         self.agenda.jump_wall(max(self.agenda.latest_wall_ms() - self.agenda.now.wall_ms, 0))
         self.add_worker(able=True)
+        # Somebody who waits for nothing else: the other producers wait for jobs.
+        self.caretaker = self.add_producer()
         for operator in self.operators:
             operator.do(operator.give_up)
 
@@ -315,12 +318,12 @@ class World:
 
     def _pause_schedules(self) -> None:
         """Or there would be no rest; again and again, for somebody may only now be heard."""
-        producer = self.producers[-1]
-        if not self.host.is_up or producer.calls:
+        caretaker = self.caretaker
+        if caretaker is None or not self.host.is_up or caretaker.calls:
             return
         for name, schedule in self.host.broker.state.schedules.items():
             if not schedule.is_paused:
-                producer.put(partial(PauseSchedule, name=name, reason="rest"))
+                caretaker.put(partial(PauseSchedule, name=name, reason="rest"))
 
     def _is_at_rest(self) -> bool:
         if (
