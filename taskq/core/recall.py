@@ -40,7 +40,10 @@ class Recall:
     def announced(self, worker: Worker, announce: Announce) -> None:
         """A worker has said how much room it has: with that it has answered, too."""
         question = self._asked.pop(worker.session, None)
-        if question is not None and question.peer == worker.peer:
+        if question is None or question.peer != worker.peer:
+            # It has connected again: what it was asked before it may not have heard.
+            self._begun.pop(worker.session, None)
+        else:
             begun = self._begun.get(worker.session, {})
             leases = [*begun, *(item.lease for item in question.items)]
             self._begun[worker.session] = dict.fromkeys(lease for lease in leases if lease in worker.held)

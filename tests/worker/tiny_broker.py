@@ -114,6 +114,8 @@ class TinyBroker:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        for _ in range(3):  # a connection that is being accepted: it is made in the next rounds of the loop
+            await asyncio.sleep(0)
         for peer in self.connections:
             peer.close()
         await self.until(lambda: all(peer.is_over for peer in self.connections))
