@@ -34,6 +34,12 @@ FEATURES_MAX: Final = 64
 # `ext` of a job: rare things (trace context, meta); not a second payload.
 EXT_ITEMS_MAX: Final = 16
 EXT_BYTES_MAX: Final = 4 * 1024
+# A job's `key`: it is shown to people and is a key of dicts.
+KEY_CHARS_MAX: Final = 200
+# A job's `meta`, packed: texts for people, a part of its `ext`.
+META_BYTES_MAX: Final = 2 * 1024
+# Jobs above a job's parent that it names: in deeper trees, cancelling from the top reaches so far down.
+ANCESTORS_MAX: Final = 15
 # How many more turns one queue or key may have than another.
 WEIGHT_MAX: Final = 1_000
 
@@ -118,7 +124,7 @@ KEEP_DEAD_MS: Final = 7 * 24 * 3600 * 1000
 # was forgotten is still recognised.
 SESSIONS_MAX: Final = 100_000
 SESSION_KEEP_MS: Final = 24 * 3600 * 1000
-# Refused submissions that a session has not yet been seen to know about.
+# Refused or held submissions that a session has not yet been seen to know about, as ranges of numbers.
 SESSION_REFUSED_MAX: Final = 10_000
 WATCHED_PER_PEER_MAX: Final = 1_000_000
 # Distinct terms (task, queue, options) shared between jobs before the table starts again.
@@ -171,6 +177,25 @@ TICK_RETRY_MS: Final = 1_000
 RUNS_REMEMBERED: Final = 16
 # Next times told of one schedule.
 NEXT_TICKS_MAX: Final = 100
+
+# -- intake -----------------------------------------------------------------------------------
+
+# What a job without outcome costs in memory beside its payload and `ext`: measured, backlog.py.
+JOB_OVERHEAD_BYTES: Final = 420
+# Of a broker's memory budget, outcomes may always have this part; beyond it they make room for jobs.
+OUTCOME_SHARE: Final = 8
+# Submissions that wait for room in a bounded queue are kept in memory only; beyond this they are refused.
+HELD_JOBS_MAX: Final = 200_000
+HELD_BYTES_MAX: Final = 256 * 1024 * 1024
+# Held submissions decided, and jobs dropped or cancelled beyond those asked for, in one turn.
+ADMIT_SLICE: Final = 1_000
+CANCEL_SLICE: Final = 1_000
+# Queues with a bound: names come from peers.
+BOUNDED_QUEUES_MAX: Final = 10_000
+# Jobs that ran when their tree was cancelled, and might still submit children: the latest are remembered.
+FELLED_MAX: Final = 10_000
+# How long a client may be away before the jobs that are bound to it are cancelled.
+BIND_GRACE_MS: Final = 10_000
 
 # -- the journal ------------------------------------------------------------------------------
 

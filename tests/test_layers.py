@@ -35,7 +35,12 @@ TABLE: Final[dict[str, Row]] = {
         (), "bytes and messages only: both sides, and clients in other languages, must agree on it alone"
     ),
     "core": Row(
-        ("taskq.protocol.messages", "taskq.protocol.ids", "taskq.protocol.calendar"),
+        (
+            "taskq.protocol.messages",
+            "taskq.protocol.ids",
+            "taskq.protocol.calendar",
+            "taskq.protocol.ext",
+        ),
         "decides about messages, their ids and their times; how they travel or are kept is not its business",
     ),
     "journal": Row(("taskq.core.records",), "remembers records and has no opinion about them"),
@@ -100,6 +105,7 @@ LONG: Final = {
     "taskq/client/app.py": "x",
     "taskq/core/attempts.py": "x",
     "taskq/core/broker.py": "the router: some lines for each message",
+    "taskq/core/state.py": "one short method for each record, and no decisions",
     "taskq/protocol/messages.py": "a table: one struct per message, and no logic",
 }
 

@@ -16,6 +16,7 @@ Examples:
   taskq broker
   taskq broker --port 0 --journal memory:
   taskq broker --journal sqlite:/var/lib/taskq/taskq.db --http 127.0.0.1:7701
+  taskq broker --memory 2GB
   taskq broker --host 0.0.0.0 --tokens-file tokens --insecure-allow-remote
   taskq broker config --explain
 """
@@ -81,6 +82,14 @@ Examples:
     default=str(limits.DEAD_BYTES_BUDGET),
     show_default="128MiB",
     help="How much memory they may take.",
+)
+@click.option(
+    "--memory",
+    type=SIZE,
+    envvar=["TASKQ_BROKER_MEMORY", "TASKQ_MEMORY"],
+    default="0",
+    show_default="no bound",
+    help="How much memory jobs and results may take, about; beyond it submissions are refused.",
 )
 @click.pass_context
 def command(ctx: click.Context, /, listen: str | None, **options: Any) -> int | None:

@@ -5,7 +5,7 @@ import os
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 from uuid import UUID
@@ -14,6 +14,8 @@ import msgspec
 
 from taskq import limits
 from taskq.client.address import addresses_of, token_of
+from taskq.client.context import context_var
+from taskq.client.extras import PLAIN
 from taskq.client.job import Job
 from taskq.client.jobs import Dead, Jobs
 from taskq.client.options import (
@@ -25,6 +27,7 @@ from taskq.client.options import (
     id_of,
 )
 from taskq.client.producer import ASK_TIMEOUT, Producer
+from taskq.client.queues import QueuesControl
 from taskq.client.schedules import Scheduled, ScheduleOptions, Schedules, scheduled
 from taskq.client.seconds import Seconds, millis_of
 from taskq.client.session import NewJob, Submission
@@ -32,7 +35,7 @@ from taskq.client.sync import SyncTaskQ
 from taskq.client.task import AsyncTask, Call, Declare, P, PlainTask, R, Task, declare, module_of
 from taskq.client.waiting import in_order_of_completion, settle_all
 from taskq.errors import ConfigError, ConfirmTimeout, Refused, SubmitErrors, TaskqError
-from taskq.protocol.messages import CatchUp, Durability, Overlap, StatusReport, Terms
+from taskq.protocol.messages import CatchUp, Durability, Ext, Overlap, StatusReport, Terms
 
 _CONNECT_TIMEOUT: float = 2 * limits.CONNECT_TIMEOUT_MS / 1000
 
@@ -209,8 +212,11 @@ class TaskQ:
                 task = _task_of(call)
                 terms = task.terms if level is None else _with_durability(task.terms, level)
                 own_id, slot, read = task.settings.id, task.slot, task.read_result
+                extras = task.settings.extras
+                ext = extras.shared(task.name, producer.id)
+                own_ext = partial(extras.own, ext, task.name) if extras.is_by_arguments else None
             id = own_id or new_id(slot)
-            specs.append((id, terms, call.payload))
+            specs.append((id, terms, call.payload, own_ext(call.payload) if own_ext else ext))
             jobs.append(Job(self, id, read))
         seconds = millis_of("confirm_timeout", confirm_timeout) / 1000
         errors = _settle(jobs, await producer.submit(specs, seconds), seconds)
@@ -268,8 +274,14 @@ class TaskQ:
         options = task.settings
         id = options.id or producer.ids.new_id(task.slot)
         job: Job[R] = Job(self, id, task.read_result)
+        extras = options.extras
+        ext: Ext | None = None
+        if extras is not PLAIN or context_var.get(None) is not None:  # mostly neither
+            ext = extras.shared(task.name, producer.id)
+            if extras.is_by_arguments:
+                ext = extras.own(ext, task.name, payload)
         seconds = options.confirm_timeout_ms / 1000
-        errors = _settle([job], await producer.submit(((id, task.terms, payload),), seconds), seconds)
+        errors = _settle([job], await producer.submit(((id, task.terms, payload, ext),), seconds), seconds)
         if errors:
             if isinstance(errors[0], ConfirmTimeout):
                 errors[0].add_note(producer.link.trouble)
@@ -329,6 +341,11 @@ class TaskQ:
     def schedules(self) -> Schedules:
         """The broker's schedules, and those that `cron` and `every` have declared."""
         return Schedules(self)
+
+    @cached_property
+    def queues(self) -> QueuesControl:
+        """What may be said of queues while they are in use."""
+        return QueuesControl(self)
 
     @cached_property
     def sync(self) -> SyncTaskQ:

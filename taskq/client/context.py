@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 from taskq.client.seconds import Seconds, millis_of
 from taskq.limits import TEXT_CHARS_MAX
+from taskq.protocol.ext import KEY
+from taskq.protocol.messages import Ext
 
 OnProgress = Callable[[int, int, str], None]
 OnExtend = Callable[[int], None]
@@ -28,8 +30,21 @@ class Context:
     deadline: datetime | None = None  # when the attempt will be ended, if it has a timeout
     cancelled: bool = False  # somebody wants this job stopped; a task in a thread looks here
     reason: str = ""  # why
+    ext: Ext | None = field(default=None, repr=False)  # what the job carries beside its arguments
     on_progress: OnProgress = field(default=_say_nothing, repr=False)  # done, total, text
     on_extend: OnExtend = field(default=_say_nothing, repr=False)  # timeout from now, in ms
+
+    @property
+    def key(self) -> str:
+        """The job's `key`, if it has one."""
+        return (self.ext or {}).get(KEY, b"").decode(errors="replace")
+
+    @property
+    def meta(self) -> dict[str, str]:
+        """The job's `meta`."""
+        from taskq.client.extras import read_meta
+
+        return read_meta(self.ext)
 
     def progress(self, n: int, total: int = 0, message: str = "") -> None:
         """Tell how far the task has come. Cheap and never waits: only the latest word is kept."""

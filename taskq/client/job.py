@@ -1,12 +1,14 @@
 """A handle to one submitted job, and what its outcome means to those who wait for it."""
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from msgspec import Struct
 
+from taskq.client.extras import read_meta
+from taskq.client.options import edits, moment_ms
 from taskq.client.payload import unpack_value
 from taskq.client.producer import ASK_TIMEOUT
 from taskq.client.seconds import Seconds, millis_of
@@ -23,6 +25,7 @@ from taskq.errors import (
     ResultGone,
 )
 from taskq.limits import TEXT_CHARS_MAX
+from taskq.protocol.ext import KEY, PARENT
 from taskq.protocol.messages import (
     AttemptReport,
     Bulk,
@@ -38,6 +41,7 @@ from taskq.protocol.messages import (
 
 if TYPE_CHECKING:
     from taskq.client.app import TaskQ
+    from taskq.client.task import Call
 
 R = TypeVar("R")
 
@@ -101,12 +105,16 @@ class Job(Struct, Generic[R], gc=False, eq=False):
         """The job's state: scheduled, blocked, ready, running, succeeded, cancelled, expired or dead."""
         return (await self.info()).state
 
-    async def cancel(self, *, reason: str = "") -> bool:
-        """Cancel the job. True: it will not complete. False: it has ended already."""
+    async def cancel(self, *, reason: str = "", tree: bool = False) -> bool:
+        """Cancel the job. True: it will not complete. False: it has ended already.
+
+        With `tree`, also all jobs that were submitted inside it, and inside those: this returns when all
+        of them are cancelled, running ones too, whether the job itself had ended or not.
+        """
         producer = self._app._producer()
         text = reason[:TEXT_CHARS_MAX]
         receipts = await producer.ask(
-            lambda answer: producer.session.cancel([self._id], text, answer), ASK_TIMEOUT
+            lambda answer: producer.session.cancel([self._id], text, answer, tree=tree), ASK_TIMEOUT
         )
         assert isinstance(receipts, Receipts)
         code = receipts.items[0].code if receipts.items else "unknown"
@@ -140,6 +148,41 @@ class Job(Struct, Generic[R], gc=False, eq=False):
         info = await self.info()
         return info.why or info.end
 
+    async def reschedule(self, *, delay: Seconds | None = None, at: datetime | float | None = None) -> None:
+        """Let a job that waits run so long from now, or at that time; `delay=0` is now.
+
+        Raises Refused with the code `running` or `finished`, NotFound.
+        """
+        if (delay is None) is (at is None):
+            raise TypeError("reschedule() takes delay= or at=, one of them")
+        await self._edit(_times(delay, at))
+
+    async def edit(
+        self,
+        call: "Call[R] | None" = None,
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        expires: Seconds | None = None,
+        delay: Seconds | None = None,
+        at: datetime | float | None = None,
+    ) -> None:
+        """Change a job that waits: its arguments (`task.call(...)`), where and when it runs.
+
+        What is not given stays. `expires` counts from now; 0: never. Raises Refused with the code
+        `running` or `finished`, NotFound; QueueFull when the job would not fit into the queue.
+        """
+        changes = {**_times(delay, at), **edits(queue=queue, priority=priority, expires=expires)}
+        if call is not None:
+            changes["payload"] = call.payload
+        if not changes:
+            raise TypeError("edit() without a change: say what is to become of the job")
+        await self._edit(changes)
+
+    async def _edit(self, changes: dict[str, Any]) -> None:
+        producer = self._app._producer()
+        await producer.ask(lambda answer: producer.session.edit(self._id, changes, answer), ASK_TIMEOUT)
+
     def _settle(self, outcome: Outcome) -> None:
         if self._outcome is None:
             self._outcome = outcome
@@ -159,6 +202,14 @@ class Job(Struct, Generic[R], gc=False, eq=False):
             raise DecodeError(f"job {self.id}: its result has flags {outcome.flags}, of a newer version")
         # A worker that is not ours may leave the result of nothing empty.
         return self._read(outcome.result) if outcome.result else None
+
+
+def _times(delay: Seconds | None, at: datetime | float | None) -> dict[str, Any]:
+    if delay is not None and at is not None:
+        raise ValueError("delay and at exclude each other: give one")
+    if delay is not None:
+        return {"delay_ms": millis_of("delay", delay)}
+    return {} if at is None else {"at_ms": moment_ms(at)}
 
 
 def error_of(outcome: Outcome, *, is_confirmed: bool) -> JobError | Refused:
@@ -213,6 +264,8 @@ class JobInfo:
     why: str  # why it is not running
     history: tuple["AttemptInfo", ...] = ()  # attempts that did not succeed: the first ones and the last
     key: str = ""
+    parent: str = ""  # the id of the job in which it was submitted
+    meta: dict[str, str] = field(default_factory=dict)
 
     @property
     def end(self) -> str:
@@ -230,7 +283,7 @@ class JobInfo:
 
     @staticmethod
     def _of(report: JobReport) -> "JobInfo":
-        fault, progress = report.fault, report.progress
+        fault, progress, ext = report.fault, report.progress, report.ext or {}
         return JobInfo(
             id=report.id.hex(),
             task=report.task,
@@ -251,6 +304,9 @@ class JobInfo:
             progress=None if progress is None else Progress(progress.done, progress.total, progress.text),
             why=report.why,
             history=tuple(map(AttemptInfo._of, report.history)),
+            key=ext.get(KEY, b"").decode(errors="replace"),
+            parent=ext.get(PARENT, b"").hex(),
+            meta=read_meta(ext),
         )
 
     @staticmethod

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from taskq import limits
 from taskq.client.bounds import Concurrency, Rate, concurrency_of, rate_of
+from taskq.client.extras import PLAIN, Extras, UniqueScope, flag_of, key_of, meta_of, unique_of
 from taskq.client.retry import ONCE, RetryPolicy, policy_of
 from taskq.client.seconds import Seconds, millis_of
 from taskq.errors import ConfigError
@@ -40,6 +41,11 @@ class SubmitOptions(TypedDict, total=False):
     on_dead: "Task[..., Any] | str"  # and when the job is dead: called with job_id, arguments, error
     keep_result: bool | Seconds  # how long the outcome is kept; False: only for those who wait already
     durability: DurabilityName
+    key: str  # jobs of one queue take turns between their keys
+    unique: UniqueScope | Seconds  # while another waits, is active, or so long: that one is returned
+    replace: bool  # with unique: what waits becomes this call
+    bind: bool  # cancelled when this client goes away
+    meta: dict[str, str]  # a few words for people
     id: str | UUID  # of the job; a repeated submit with it is the same job
     confirm_timeout: Seconds  # how long `submit` waits for the broker's word
     labels: Mapping[str, str | int]  # only on workers that have these
@@ -60,6 +66,8 @@ class DeclareOptions(TypedDict, total=False):
     expires: Seconds
     keep_result: bool | Seconds
     durability: DurabilityName
+    unique: UniqueScope | Seconds
+    replace: bool
     labels: Mapping[str, str | int]
     resources: Mapping[str, int]
     concurrency: int | Concurrency  # how many run at once, over all workers
@@ -100,6 +108,7 @@ class TaskOptions:
     keep_ms: int = limits.KEEP_RESULT_MS
     durability: Durability = FSYNC
     retry: RetryPolicy = field(default=ONCE)
+    extras: Extras = field(default=PLAIN)
     id: bytes = b""
     confirm_timeout_ms: int = limits.CONFIRM_TIMEOUT_MS
     labels: tuple[tuple[str, str], ...] = ()
@@ -124,6 +133,13 @@ class TaskOptions:
             changes["at_ms"] = 0
         elif "at" in options:
             changes["delay_ms"] = 0
+        rare = {name: check(options[name]) for name, check in _RARE.items() if name in options}
+        if "unique" in rare:
+            rare["scope"], rare["window_ms"] = rare.pop("unique")
+        if rare:
+            changes["extras"] = extras = replace(self.extras, **_renamed(rare))
+            if extras.is_replacing and extras.scope < 0:
+                raise ValueError("replace=True goes with unique=: it says what is replaced")
         return replace(self, **changes)
 
     def terms(self, task: str, declared: Mapping[str, Declared] = _NOBODY) -> Terms:
@@ -157,6 +173,10 @@ class TaskOptions:
         return callback_to(task) if task is not None else Callback(callback, self.queue)
 
 
+def _renamed(rare: dict[str, Any]) -> dict[str, Any]:
+    return {_FIELDS.get(name, name): value for name, value in rare.items()}
+
+
 def checked_name(what: str, name: object) -> str:
     """A name of a task or queue: shown to people, so without what cannot be printed."""
     if not isinstance(name, str):
@@ -180,6 +200,18 @@ def callback_to(task: Declared) -> Callback:
         timeout_ms=settings.timeout_ms,
         retry=settings.retry.terms,
     )
+
+
+def edits(*, queue: str | None, priority: int | None, expires: Seconds | None) -> dict[str, Any]:
+    """The fields of an Edit that these mean; None is none."""
+    found: dict[str, Any] = {}
+    if queue is not None:
+        found["queue"] = checked_name("queue", queue)
+    if priority is not None:
+        found["priority"] = _priority(priority)
+    if expires is not None:
+        found["expires_ms"] = millis_of("expires", expires)
+    return found
 
 
 def durability_of(name: object) -> Durability:
@@ -208,7 +240,8 @@ def _priority(value: object) -> int:
     return value
 
 
-def _at_ms(value: object) -> int:
+def moment_ms(value: object) -> int:
+    """The wall time of the option `at`."""
     if isinstance(value, datetime):
         if value.tzinfo is None or value.utcoffset() is None:
             raise ValueError(
@@ -278,11 +311,23 @@ def _keep_ms(value: bool | Seconds) -> int:
     return millis_of("keep_result", value)
 
 
+# Those that are not terms, but the job's own.
+_RARE: Final[dict[str, Any]] = {
+    "key": key_of,
+    "unique": unique_of,
+    "replace": lambda value: flag_of("replace", value),
+    "bind": lambda value: flag_of("bind", value),
+    "meta": meta_of,
+}
+_FIELDS: Final = {"replace": "is_replacing", "bind": "is_bound"}
+# They leave the terms as they are.
+NO_TERMS: Final = frozenset({*_RARE, "id", "confirm_timeout"})
+
 _CHECKS: Final[dict[str, Any]] = {
     "queue": lambda value: ("queue", checked_name("queue", value)),
     "priority": lambda value: ("priority", _priority(value)),
     "delay": lambda value: ("delay_ms", millis_of("delay", value)),
-    "at": lambda value: ("at_ms", _at_ms(value)),
+    "at": lambda value: ("at_ms", moment_ms(value)),
     "expires": lambda value: ("expires_ms", _positive_ms("expires", value)),
     "timeout": lambda value: ("timeout_ms", _positive_ms("timeout", value)),
     "retry": lambda value: ("retry", policy_of(value)),

@@ -23,13 +23,14 @@ class Producer:
     def __init__(self, urls: Sequence[str], *, name: str, token: str | None, role: Role = "producer") -> None:
         self.session = ClientSession()
         self.ids = IdMaker()
+        self.id = os.urandom(16)  # of the session: the broker knows what was submitted by it
         self._loop = asyncio.get_running_loop()
         self._thread = get_ident()
         self._waits: set[asyncio.Future[Any]] = set()
         self._over: TaskqError | None = None
         self.link = Link(
             urls,
-            session=os.urandom(16),
+            session=self.id,
             role=role,
             speaker=self.session,
             name=name,

@@ -5,17 +5,22 @@ one place in a list; five hundred submitted together are one batch with one wait
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
 
 from taskq import limits
 from taskq.errors import Busy, Refused
 from taskq.protocol.messages import (
+    Bound,
+    Bounded,
     BulkReport,
     Cancel,
     Confirm,
     Counted,
     DeadGroups,
+    Edit,
+    Edited,
+    Ext,
     FromBroker,
     Inspect,
     JobReport,
@@ -39,7 +44,7 @@ from taskq.protocol.messages import (
     Welcome,
 )
 
-NewJob = tuple[bytes, Terms, bytes]  # id, terms, payload
+NewJob = tuple[bytes, Terms, bytes, Ext | None]  # id, terms, payload, and what is rare
 OnOutcome = Callable[[Outcome], None]
 Answer = (
     JobReport
@@ -52,6 +57,8 @@ Answer = (
     | BulkReport
     | DeadGroups
     | ScheduleList
+    | Edited
+    | Bounded
     | Refused
 )
 OnAnswer = Callable[[Answer], None]
@@ -59,6 +66,8 @@ OnAnswer = Callable[[Answer], None]
 # What a job costs in a frame beside its payload: id, index, and the lengths of each.
 _JOB_BYTES: Final = 32
 _TERMS_BYTES: Final = 128
+# And with a key: mostly much less.
+_KEYED_BYTES: Final = 64
 
 T = TypeVar("T")
 
@@ -113,6 +122,7 @@ class ClientSession:
         self._next_seq = 0
         self._unconfirmed = 0
         self._batches: dict[int, _Batch] = {}  # by first seq: all that is not decided
+        self._held: dict[int, _Batch] = {}  # the same, of one job each, that wait for room
         self._unsent: list[_Batch] = []
         self._open: _Batch | None = None  # the last of the unsent, while it has room
         self._on_room: list[Callable[[], None]] = []
@@ -140,7 +150,7 @@ class ClientSession:
         batch: _Batch | None = self._open
         last_terms: Terms | None = None
         index = 0
-        for id, terms, payload in jobs:
+        for id, terms, payload, ext in jobs:
             if (
                 batch is None
                 or len(batch.jobs) >= limits.BATCH_MAX
@@ -151,7 +161,11 @@ class ClientSession:
                 last_terms = None
             if terms is not last_terms:
                 index, last_terms = batch.index(terms), terms
-            batch.jobs.append(JobSpec(id, index, payload))
+            if ext:
+                batch.jobs.append(JobSpec(id, index, payload, 0, ext))
+                batch.bytes += limits.EXT_BYTES_MAX if len(ext) > 1 else _KEYED_BYTES
+            else:
+                batch.jobs.append(JobSpec(id, index, payload))
             batch.bytes += len(payload) + _JOB_BYTES
         self._share(batch, submission)
         submission.count = submission.undecided
@@ -221,9 +235,17 @@ class ClientSession:
         """Ask what is known of a job. Returns the number for `forget`."""
         return self._ask(Inspect(self._next_request, id), on_answer)
 
-    def cancel(self, ids: list[bytes], reason: str, on_answer: OnAnswer) -> int:
-        """Ask that these jobs do not complete. Returns the number for `forget`."""
-        return self._ask(Cancel(self._next_request, ids, reason), on_answer)
+    def cancel(self, ids: list[bytes], reason: str, on_answer: OnAnswer, *, tree: bool = False) -> int:
+        """Ask that these jobs do not complete, nor those below them. Returns the number for `forget`."""
+        return self._ask(Cancel(self._next_request, ids, reason, tree), on_answer)
+
+    def edit(self, id: bytes, changes: Mapping[str, Any], on_answer: OnAnswer) -> int:
+        """Ask that a job that waits is changed; `changes` are fields of Edit. Returns as the others."""
+        return self._ask(Edit(self._next_request, id, **changes), on_answer)
+
+    def bound(self, queue: str, bound: Mapping[str, Any], on_answer: OnAnswer) -> int:
+        """Say how much may wait in a queue; `bound` are fields of Bound. Returns as the others."""
+        return self._ask(Bound(self._next_request, queue, **bound), on_answer)
 
     def status(self, on_answer: OnAnswer) -> int:
         """Ask how the broker is. Returns the number for `forget`."""
@@ -251,7 +273,10 @@ class ClientSession:
         """Everything that is not answered is said again: the same numbers, the same ids, in order."""
         self._is_welcome = True
         self._open = None
-        self._unsent = [self._batches[first] for first in sorted(self._batches)]
+        undecided = {**self._batches, **self._held}
+        self._unsent = [undecided[first] for first in sorted(undecided)]
+        # What waited for room is decided anew, in its order.
+        self._batches, self._held = {batch.first: batch for batch in self._unsent}, {}
         self._to_watch = dict.fromkeys(self._watchers)
         self._to_unwatch = {}
         self._unasked = dict.fromkeys(self._requests)
@@ -264,7 +289,7 @@ class ClientSession:
             return []
         said: list[Message] = []
         if self._unsent:
-            settled = min(self._batches)
+            settled = self._settled()
             said += [Submit(batch.first, batch.terms, batch.jobs, settled) for batch in self._unsent]
             self._unsent = []
             self._open = None
@@ -279,6 +304,12 @@ class ClientSession:
             self._unasked = {}
         return said
 
+    def _settled(self) -> int:
+        """All below this are decided. Batches stand in the order of their numbers, and so do those of
+        one job that wait for room: there may be very many, so the least is not looked for."""
+        firsts = [next(iter(batches)) for batches in (self._batches, self._held) if batches]
+        return min(firsts)
+
     def on_message(self, message: FromBroker) -> None:
         match message:
             case Outcomes():
@@ -287,7 +318,7 @@ class ClientSession:
                 self._on_confirm(message)
             case JobReport() | Receipts() | StatusReport() | Steered() | Settings() | ScheduleList():
                 self._on_answer(message.request, message)
-            case Page() | Counted() | BulkReport() | DeadGroups():
+            case Edited() | Bounded() | Page() | Counted() | BulkReport() | DeadGroups():
                 self._on_answer(message.request, message)
             case Refusal():
                 self._on_answer(message.request, Refused.from_code(message.code, message.text))
@@ -315,10 +346,13 @@ class ClientSession:
             request[1](answer)
 
     def _on_confirm(self, confirm: Confirm) -> None:
-        batch = self._batches.get(confirm.first)
+        batches = self._held if confirm.first in self._held else self._batches
+        if batches is self._held and any(verdict.code == "held" for verdict in confirm.verdicts):
+            return  # it waits on, in its place
+        batch = batches.get(confirm.first)
         if batch is None or len(batch.jobs) != confirm.count:
             return  # decided before: the answer to something that was said twice
-        del self._batches[confirm.first]
+        del batches[confirm.first]
         held = self._note(batch, confirm.verdicts) if confirm.verdicts else {}
         self._unconfirmed -= confirm.count - sum(held.values())
         for first, count, submission in batch.shares:
@@ -348,7 +382,7 @@ class ClientSession:
     def _hold(self, batch: _Batch, seq: int, submission: Submission) -> None:
         """The broker decides this one later, by its own Confirm: from now on it is a batch of one."""
         job = batch.jobs[seq - batch.first]
-        alone = self._batches[seq] = _Batch(seq)
+        alone = self._held[seq] = _Batch(seq)
         alone.index(batch.terms[job.terms])
         alone.jobs.append(JobSpec(job.id, 0, job.payload, job.flags, job.ext))
         alone.shares.append((seq, 1, submission))

@@ -52,9 +52,26 @@ class SyncJob(Generic[R]):
     def status(self) -> JobStateName:
         return run(self._job.status())
 
-    def cancel(self, *, reason: str = "") -> bool:
-        """True: it will not complete. False: it has ended already."""
-        return run(self._job.cancel(reason=reason))
+    def cancel(self, *, reason: str = "", tree: bool = False) -> bool:
+        """True: it will not complete. False: it has ended already. See `Job.cancel`."""
+        return run(self._job.cancel(reason=reason, tree=tree))
+
+    def reschedule(self, *, delay: Seconds | None = None, at: datetime | float | None = None) -> None:
+        """See `Job.reschedule`."""
+        run(self._job.reschedule(delay=delay, at=at))
+
+    def edit(
+        self,
+        call: "Call[R] | None" = None,
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        expires: Seconds | None = None,
+        delay: Seconds | None = None,
+        at: datetime | float | None = None,
+    ) -> None:
+        """See `Job.edit`."""
+        run(self._job.edit(call, queue=queue, priority=priority, expires=expires, delay=delay, at=at))
 
     def retry(self) -> "SyncJob[R]":
         """Run a dead job again; see `Job.retry`."""

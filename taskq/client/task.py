@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeV
 from msgspec import Struct
 
 from taskq.client.job import Job
-from taskq.client.options import ExecutorName, SubmitOptions, TaskOptions, checked_name
+from taskq.client.options import NO_TERMS, ExecutorName, SubmitOptions, TaskOptions, checked_name
 from taskq.client.signature import CallSignature
 from taskq.errors import ConfigError
 from taskq.protocol.ids import job_slot
@@ -76,7 +76,7 @@ class Task(Generic[P, R]):
     def options(self, **options: Unpack[SubmitOptions]) -> Self:
         """The same task with other options, for what is submitted through it."""
         changed = self.settings.changed(options, SubmitOptions.__annotations__)
-        return type(self)(
+        task = type(self)(
             self.app,
             self.fn,
             name=self.name,
@@ -84,6 +84,10 @@ class Task(Generic[P, R]):
             executor=self.executor,
             signature=self.signature,
         )
+        if options.keys() <= NO_TERMS:
+            # One object for all: with a thousand keys, comparing terms would take longer than the rest.
+            task.terms = self.terms
+        return task
 
     @cached_property
     def terms(self) -> Terms:

@@ -18,6 +18,7 @@ from taskq.core.registry import Registry
 from taskq.core.retry import UNCOUNTED, judge
 from taskq.core.story import told
 from taskq.core.timers import Timers
+from taskq.core.uniqueness import Uniqueness
 from taskq.core.workers import Roster, Worker
 from taskq.protocol.messages import (
     MEMORY,
@@ -51,6 +52,7 @@ class Attempts:
         registry: Registry,
         controls: Controls,
         callbacks: Callbacks,
+        uniqueness: Uniqueness,
         out: Outbox,
         rng: Random,
     ) -> None:
@@ -63,6 +65,7 @@ class Attempts:
         self._registry = registry
         self._controls = controls
         self._callbacks = callbacks
+        self._uniqueness = uniqueness
         self._out = out
         self._rng = rng
         self._first_lease = 0
@@ -96,7 +99,7 @@ class Attempts:
             else:
                 timers.after(now.boot_ms + job.due_ms - now.wall_ms, "due", job.id, job.due_ms)
             if terms.expires_ms:
-                timers.after(now.boot_ms + terms.expires_ms, "expires", job.id, job.submitted_ms)
+                timers.after(now.boot_ms + terms.expires_ms, "expires", job.id, job.expires_at_ms)
 
     def ready(self, job: Job) -> None:
         """A job waits for a worker from now on."""
@@ -226,6 +229,7 @@ class Attempts:
         their worker. `lost`: says who gave it up, not the worker; should that come back, the attempts may
         go on. `status`: how its process ended."""
         again: list[tuple[Job, r.Release, int]] = []
+        waiting: dict[bytes, bytes] = {}
         for job, failure in ended:
             if failure.ending == "cancelled":
                 reason = failure.fault.message if failure.fault else "stopped by its worker"
@@ -236,18 +240,18 @@ class Attempts:
                 reason = failure.fault.message if failure.fault else ""
                 self._controls.hold_key(job, failure.hold_key, failure.hold_ms, reason, now)
             verdict = judge(job, failure, self._rng)
+            number = job.failures + job.crashes + 1
             report = told(
-                failure,
-                attempt=job.failures + job.crashes + 1,
-                started_ms=job.started_ms,
-                worker=by,
-                status=status,
-                now=now,
+                failure, attempt=number, started_ms=job.started_ms, worker=by, status=status, now=now
             )
             if verdict.dead:
                 self._endings.die(job, failure, verdict, report, now)
             elif job.turn == OVERDUE:
                 self._endings.expire_after(job, verdict, report, now)
+            elif (other := self._uniqueness.waits_instead(job, waiting)) is not None:
+                reason = f"job {other.hex()} waits already, and is to be the only one that does"
+                self._endings.cancel([job], reason, now)
+                continue
             else:
                 due_ms = now.wall_ms + verdict.wait_ms if verdict.wait_ms else 0
                 counts = (verdict.failures, verdict.crashes)

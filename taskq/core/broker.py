@@ -6,14 +6,19 @@ workers with room, and returns all that is to be said. `cut` returns what is to 
 
 from collections.abc import Iterable
 from random import Random
-from typing import Literal, assert_never
+from typing import assert_never
 
 from taskq import limits
 from taskq.core import reports
+from taskq.core.arrivals import Arrivals
 from taskq.core.attempts import Attempts
+from taskq.core.bindings import Bindings
+from taskq.core.bounds import Bounds
 from taskq.core.callbacks import Callbacks
+from taskq.core.cancels import Cancels
 from taskq.core.compaction import Compaction
 from taskq.core.controls import Controls
+from taskq.core.editing import Editing
 from taskq.core.effects import (
     Batch,
     Blocked,
@@ -26,9 +31,11 @@ from taskq.core.effects import (
     Unblocked,
 )
 from taskq.core.endings import Endings
+from taskq.core.held import HeldBack
 from taskq.core.intake import Intake
-from taskq.core.job import CANCELLED, OVERDUE, READY, RUNNING, SCHEDULED, Job
+from taskq.core.job import OVERDUE, READY, RUNNING, SCHEDULED, Job
 from taskq.core.ledger import Ledger
+from taskq.core.memory import Memory
 from taskq.core.outbox import Outbox
 from taskq.core.peers import Peer, Peers
 from taskq.core.presence import Presence
@@ -41,6 +48,7 @@ from taskq.core.searches import Searches
 from taskq.core.state import State
 from taskq.core.timers import Timer, Timers
 from taskq.core.timetable import Timetable
+from taskq.core.uniqueness import Uniqueness
 from taskq.core.verbs import Verbs
 from taskq.core.watchers import Watchers
 from taskq.core.why import Why
@@ -49,10 +57,12 @@ from taskq.protocol.messages import (
     Ack,
     Announce,
     AskSettings,
+    Bound,
     Bulk,
     Cancel,
     Drain,
     DropSchedule,
+    Edit,
     Exited,
     Extend,
     GroupDead,
@@ -64,8 +74,6 @@ from taskq.protocol.messages import (
     Pong,
     Progress,
     Query,
-    Receipt,
-    Receipts,
     Refusal,
     Resume,
     ResumeSchedule,
@@ -99,6 +107,7 @@ class Broker:
         outcome_bytes: int = limits.OUTCOME_BYTES_BUDGET,
         dead: DeadBounds = DEAD_BOUNDS,
         compact_slack_bytes: int = limits.COMPACT_SLACK_BYTES,
+        memory_bytes: int = 0,
     ) -> None:
         self.state = State()
         self.ledger = Ledger(self.state)
@@ -109,10 +118,12 @@ class Broker:
         self.queues = Queues(self.registry)
         self.roster = Roster(self.queues)
         self.controls = Controls(self.ledger, self.registry, self.queues, self.roster, self.timers)
-        self.watchers = Watchers(self.state, self.peers, self.out)
-        self.retention = Retention(self.ledger, self.timers, outcome_bytes, dead)
+        self.held = HeldBack()
+        self.watchers = Watchers(self.state, self.peers, self.out, self.held.ids)
+        self.memory = Memory(self.state, self.held, memory_bytes)
+        self.retention = Retention(self.ledger, self.timers, outcome_bytes, dead, self.memory)
         self.endings = Endings(self.ledger, self.queues, self.watchers, self.retention)
-        self.intake = Intake(self.ledger)
+        self.uniqueness = Uniqueness(self.ledger, self.timers)
         self.callbacks = Callbacks(self.ledger)
         self.attempts = Attempts(
             self.ledger,
@@ -123,13 +134,40 @@ class Broker:
             self.registry,
             self.controls,
             self.callbacks,
+            self.uniqueness,
             self.out,
             rng,
         )
+        self.bounds = Bounds(self.ledger, self.endings, self.held, self.out)
+        self.editing = Editing(self.ledger, self.queues, self.timers, self.attempts, self.out)
+        self.intake = Intake(self.ledger, self.uniqueness, self.editing, self.bounds, self.held, self.memory)
+        self.cancels = Cancels(self.state, self.attempts, self.endings, self.out)
+        self.arrivals = Arrivals(
+            self.intake,
+            self.attempts,
+            self.timers,
+            self.bounds,
+            self.held,
+            self.cancels,
+            self.watchers,
+            self.out,
+        )
+        self.bindings = Bindings(self.state, self.timers, self.cancels)
+        self.presence = Presence(
+            self.peers,
+            self.roster,
+            self.queues,
+            self.attempts,
+            self.timers,
+            self.bindings,
+            self.arrivals,
+            self.out,
+        )
         self.recall = Recall(self.roster, self.out)
-        self.presence = Presence(self.peers, self.roster, self.queues, self.attempts, self.timers, self.out)
         self.why = Why(self.state, self.queues, self.roster, self.registry)
-        self.verbs = Verbs(self.ledger, self.timers, self.attempts, self.endings, self.retention)
+        self.verbs = Verbs(
+            self.ledger, self.timers, self.attempts, self.endings, self.retention, self.uniqueness
+        )
         self.searches = Searches(self.ledger, self.peers, self.roster, self.verbs, self.out)
         self.compaction = Compaction(self.ledger, compact_slack_bytes)
         self.schedules = Schedules(
@@ -140,9 +178,6 @@ class Broker:
         self._journal = journal
         self.epoch = 0
         self.started_boot_ms = 0
-        self.submitted = 0
-
-    # -- before the first event ---------------------------------------------------------------
 
     def recover(self, batches: Iterable[tuple[int, bytes]]) -> None:
         """Fold the journal into the state."""
@@ -157,6 +192,8 @@ class Broker:
         self.attempts.begin_epoch(epoch)
         self.retention.begin(now)
         self.attempts.begin_turn(now)
+        self.uniqueness.begin(now)
+        self.bindings.begin(now)
         ready: list[Job] = []
         for job in self.state.jobs.values():
             self._set_timers(job, now)
@@ -195,7 +232,7 @@ class Broker:
             case Connected():
                 self.presence.connected(event, now)
             case Lost():
-                self.presence.lost(event.peer, now)
+                self.presence.lost(event.peer, now, parted=event.parted)
             case Blocked():
                 self.presence.blocked(event.peer, now)
             case Unblocked():
@@ -211,7 +248,13 @@ class Broker:
             self.searches.step(now)
         if self.watchers.noticed:
             self.schedules.ended(self.watchers.take_noticed(), now)
+        if self.cancels.work:
+            self.cancels.step(now)
         self.attempts.deliver(now)
+        if self.arrivals.is_behind:
+            self.arrivals.catch_up(now)
+        if self.cancels.work:  # the rest of it in a turn of its own
+            self.timers.after(now.boot_ms, "again", 0)
         self.recall.look()
         self.retention.trim(now)
         self.compaction.step()
@@ -236,7 +279,7 @@ class Broker:
         command = event.command
         match command:
             case Submit():
-                self._submit(peer, command, now)
+                self.arrivals.submit(peer, command, now)
             case Ack():
                 self.attempts.ack(self.presence.worker(peer), command, now)
             case Watch():
@@ -248,7 +291,12 @@ class Broker:
             case Unwatch():
                 self.watchers.unwatch(peer.number, command.ids)
             case Cancel():
-                self._cancel(peer, command, now)
+                self.arrivals.admit_to_cancel(command.ids, now)
+                self.cancels.cancel(peer.number, command, now)
+            case Edit():
+                self.editing.edit(peer.number, command, now)
+            case Bound():
+                self.bounds.configure(peer.number, command)
             case Inspect():
                 self._inspect(peer, command, now)
             case Status():
@@ -269,7 +317,7 @@ class Broker:
             case Extend():
                 self.attempts.extend(self.presence.worker(peer), command.items, now)
             case Progress():
-                self._note_progress(peer, command)
+                self.presence.worker(peer).note(command.items)
             case Steer():
                 self.out.say(peer.number, self.controls.steer(peer.hello.name, command, now))
             case AskSettings():
@@ -287,33 +335,6 @@ class Broker:
                 self.timetable.list(peer, command)
             case _:
                 assert_never(command)
-
-    def _submit(self, peer: Peer, submit: Submit, now: Now) -> None:
-        jobs, confirm = self.intake.submit(peer.hello.session, submit, now)
-        self.out.say(peer.number, confirm)
-        self.submitted += len(jobs)
-        self.attempts.admit(jobs, now)
-
-    def _cancel(self, peer: Peer, cancel: Cancel, now: Now) -> None:
-        receipts = []
-        jobs = []
-        for job_id in dict.fromkeys(cancel.ids):
-            job = self.state.jobs.get(job_id)
-            if job is not None:
-                if job.state is RUNNING:
-                    self.attempts.revoke(job, cancel.reason)
-                jobs.append(job)
-                receipts.append(Receipt(job_id, "cancelled"))
-            else:
-                receipts.append(Receipt(job_id, self._why_not_cancelled(job_id)))
-        self.endings.cancel(jobs, cancel.reason, now)
-        self.out.say(peer.number, Receipts(cancel.request, receipts))
-
-    def _why_not_cancelled(self, job_id: bytes) -> Literal["cancelled", "finished", "unknown"]:
-        kept = self.state.outcomes.get(job_id)
-        if kept is None:
-            return "unknown"
-        return "cancelled" if kept.state == CANCELLED else "finished"
 
     def _inspect(self, peer: Peer, inspect: Inspect, now: Now) -> None:
         job = self.state.jobs.get(inspect.id)
@@ -339,10 +360,12 @@ class Broker:
             "sessions": len(self.state.sessions),
             "watched": len(self.watchers),
             "timers": len(self.timers),
+            "held": self.held.jobs,
+            "memory_bytes": self.memory.taken_bytes,
             "peers": len(self.peers),
             "workers": len(self.roster.workers),
             "schedules": len(self.schedules),
-            "submitted_total": self.submitted,
+            "submitted_total": self.arrivals.count,
             "ticked_total": self.schedules.made,
             "delivered_total": self.attempts.delivered,
             "redelivered_total": self.attempts.redelivered,
@@ -352,6 +375,7 @@ class Broker:
             "cancelled_total": self.endings.cancelled,
             "expired_total": self.endings.expired,
             "revived_total": self.verbs.revived,
+            "dropped_total": self.bounds.dropped,
             "failed_attempts_total": self.attempts.failed,
             "crashed_attempts_total": self.attempts.crashed,
             "callbacks_total": self.callbacks.made,
@@ -374,12 +398,6 @@ class Broker:
             warnings=self.timetable.warnings,
         )
 
-    def _note_progress(self, peer: Peer, progress: Progress) -> None:
-        worker = self.presence.worker(peer)
-        for item in progress.items:
-            if item.lease in worker.held:
-                worker.progress[item.lease] = item
-
     # -- timers -------------------------------------------------------------------------------
 
     def _set_timers(self, job: Job, now: Now) -> None:
@@ -394,7 +412,7 @@ class Broker:
                 self.timers.after(now.boot_ms + wait_ms, "due", job.id, job.due_ms)
         if job.expires_at_ms:
             wait_ms = min(max(job.expires_at_ms - now.wall_ms, 0), job.terms.expires_ms)
-            self.timers.after(now.boot_ms + wait_ms, "expires", job.id, job.submitted_ms)
+            self.timers.after(now.boot_ms + wait_ms, "expires", job.id, job.expires_at_ms)
         if job.state == RUNNING and job.terms.timeout_ms:
             timeout_ms = job.terms.timeout_ms
             left_ms = min(max(job.started_ms + timeout_ms - now.wall_ms, 0), timeout_ms)
@@ -405,12 +423,17 @@ class Broker:
     def _fire(self, timer: Timer, now: Now) -> None:
         kind, key, mark = timer
         if isinstance(key, bytes):
-            if kind == "word":
-                self.presence.word_is_due(key, mark, now)
-                return
-            job = self.state.jobs.get(key)
-            if job is not None:
-                self._fire_job(job, kind, mark, now)
+            match kind:
+                case "word":
+                    self.presence.word_is_due(key, mark, now)
+                case "claim":
+                    self.uniqueness.lapse(key, mark)
+                case "bound":
+                    self.bindings.is_over(key, mark)
+                case _:
+                    job = self.state.jobs.get(key)
+                    if job is not None:
+                        self._fire_job(job, kind, mark, now)
             return
         match kind:
             case "silent":
@@ -437,16 +460,20 @@ class Broker:
             return kind not in ("silent", "unread") or key in self.peers.peers
         if kind == "word":
             return key in self.roster.workers
+        if kind == "claim":
+            return self.uniqueness.is_claimed(key, mark)
+        if kind == "bound":
+            return self.bindings.is_missed(key, mark)
         job = self.state.jobs.get(key)
         if job is None:
             return False
         # A lease that was lost may be taken up again.
-        return job.lease == mark if kind == "timeout" else mark in (job.due_ms, job.submitted_ms)
+        return job.lease == mark if kind == "timeout" else mark in (job.due_ms, job.expires_at_ms)
 
     def _fire_job(self, job: Job, kind: str, mark: int, now: Now) -> None:
         if kind == "due" and job.state is SCHEDULED and job.due_ms == mark:
             self.attempts.due(job)
-        elif kind == "expires" and job.submitted_ms == mark:
+        elif kind == "expires" and job.expires_at_ms == mark:
             if job.state is RUNNING:  # the attempt may go on, but there will be no other
                 job.turn = OVERDUE
             else:

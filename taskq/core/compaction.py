@@ -40,8 +40,16 @@ class Compaction:
                 budget -= len(names)
                 self._restate_schedules(entry, names)
                 continue
+            at -= len(entry.schedules)
+            if at < len(entry.claims):
+                digests = entry.claims[at : at + budget]
+                self._at += len(digests)
+                budget -= len(digests)
+                self._restate_claims(entry, digests)
+                continue
             self._restate_sessions(entry)
             self._restate_settings(entry)
+            self._restate_bounds(entry)
             self._at = 0
             budget -= 1
             ledger.drop_oldest()
@@ -112,27 +120,42 @@ class Compaction:
             if schedule is not None and schedule.seq == entry.seq:
                 self._ledger.set_schedule(record_of(schedule))
 
+    def _restate_claims(self, entry: BatchEntry, digests: list[bytes]) -> None:
+        claims = self._ledger.state.uniques.claims
+        found = (claims.get(digest) for digest in dict.fromkeys(digests))
+        items = [kept.claim for kept in found if kept is not None and kept.seq == entry.seq]
+        if items:
+            self._ledger.claim_again(r.Claimed(items))
+
+    def _restate_bounds(self, entry: BatchEntry) -> None:
+        for queue in dict.fromkeys(entry.bounds):
+            line = self._ledger.state.lines.get(queue)
+            if line is not None and line.seq == entry.seq:
+                self._ledger.bound(line.bound)
+
 
 def _restated(jobs: list[Job]) -> r.Restated:
     index = TermsIndex()
-    full = [
-        r.FullJob(
-            id=job.id,
-            terms=index.index(job.terms),
-            payload=job.payload,
-            flags=job.flags,
-            ext=job.ext,
-            state=job.state,
-            submitted_ms=job.submitted_ms,
-            due_ms=job.due_ms,
-            failures=job.failures,
-            crashes=job.crashes,
-            lease=job.lease,
-            past=list(job.past),
-            holder=job.holder,
-            started_ms=job.started_ms,
-            story=job.story,
-        )
-        for job in jobs
-    ]
+    full = [full_job(job, index.index(job.terms)) for job in jobs]
     return r.Restated(index.terms, full)
+
+
+def full_job(job: Job, terms: int) -> r.FullJob:
+    """Everything about a job, as a record says it."""
+    return r.FullJob(
+        id=job.id,
+        terms=terms,
+        payload=job.payload,
+        flags=job.flags,
+        ext=job.ext,
+        state=job.state,
+        submitted_ms=job.submitted_ms,
+        due_ms=job.due_ms,
+        failures=job.failures,
+        crashes=job.crashes,
+        lease=job.lease,
+        past=list(job.past),
+        holder=job.holder,
+        started_ms=job.started_ms,
+        story=job.story,
+    )

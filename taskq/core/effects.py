@@ -46,7 +46,9 @@ class Unblocked(Event, frozen=True):
 
 
 class Lost(Event, frozen=True):
-    """The connection is gone."""
+    """The connection is gone; with `parted` after a goodbye of the peer's."""
+
+    parted: bool = False
 
 
 class Send(Struct, gc=False, frozen=True):

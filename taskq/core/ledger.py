@@ -12,7 +12,8 @@ from taskq.core import records as r
 from taskq.core.effects import Batch
 from taskq.core.job import Job
 from taskq.core.state import State
-from taskq.protocol.messages import FSYNC, MEMORY, OS
+from taskq.protocol.ext import SECONDS, UNIQUE, read_unique
+from taskq.protocol.messages import FSYNC, MEMORY, OS, JobSpec
 
 
 class BatchEntry(Struct):
@@ -24,6 +25,8 @@ class BatchEntry(Struct):
     sessions: list[bytes] = []
     settings: list[r.SettingKey] = []
     schedules: list[str] = []
+    claims: list[bytes] = []
+    bounds: list[str] = []
 
 
 class Ledger:
@@ -50,12 +53,16 @@ class Ledger:
         if seq:
             self.open.jobs.extend([spec.id for spec in record.jobs])
             self.open.sessions.append(record.session)
-        return self.state.submitted(record, seq)
+        made = self.state.submitted(record, seq)
+        if seq and self.state.uniques.claims:
+            self.open.claims.extend(_claims_in(record.jobs))
+        return made
 
     def make(self, record: r.Made, durability: int) -> list[Job]:
         seq = self._add(record, durability)
         if seq:
             self.open.jobs.extend([spec.id for spec in record.jobs])
+            self.open.claims.extend(_claims_in(record.jobs))
         return self.state.made(record, seq)
 
     def deliver(self, record: r.Delivered, durability: int, jobs: list[Job]) -> None:
@@ -120,11 +127,33 @@ class Ledger:
             return self.state.ticked(record, 0)
         seq = self._add(record, min(durability, OS))
         self.open.jobs.extend([spec.id for spec in record.jobs])
+        self.open.claims.extend(_claims_in(record.jobs))
         return self.state.ticked(record, seq)
 
     def remove_schedule(self, record: r.ScheduleRemoved) -> None:
         self._add(record, FSYNC)
         self.state.schedule_removed(record)
+
+    def edit(self, record: r.Edited, durability: int) -> None:
+        seq = self._add(record, durability)
+        if seq:
+            self.open.jobs.extend([job.id for job in record.jobs])
+        self.state.edited(record, seq)
+
+    def bound(self, record: r.Bound) -> None:
+        seq = self._add(record, FSYNC)
+        self.open.bounds.append(record.queue)
+        self.state.bounded(record, seq)
+
+    def claim_again(self, record: r.Claimed) -> None:
+        seq = self._add(record, FSYNC)
+        self.open.claims.extend([claim.digest for claim in record.items])
+        self.state.claimed(record, seq)
+
+    def lapse(self, record: r.Lapsed) -> None:
+        # When it is lost, they lapse again.
+        self._add(record, OS)
+        self.state.lapsed(record)
 
     def _add(self, record: r.AnyRecord, durability: int) -> int:
         if durability == MEMORY:
@@ -177,9 +206,11 @@ def _list_contents(entry: BatchEntry, record: r.AnyRecord) -> None:
         case r.Submitted():
             entry.jobs.extend([spec.id for spec in record.jobs])
             entry.sessions.append(record.session)
+            entry.claims.extend(_claims_in(record.jobs))
         case r.Made():
             entry.jobs.extend([spec.id for spec in record.jobs])
-        case r.Restated() | r.Revived():
+            entry.claims.extend(_claims_in(record.jobs))
+        case r.Restated() | r.Revived() | r.Edited():
             entry.jobs.extend([job.id for job in record.jobs])
         case r.Succeeded() | r.Ended():
             entry.jobs.extend([item.id for item in record.items])
@@ -191,8 +222,19 @@ def _list_contents(entry: BatchEntry, record: r.AnyRecord) -> None:
             entry.schedules.append(record.spec.name)
         case r.Ticked():
             entry.jobs.extend([spec.id for spec in record.jobs])
+            entry.claims.extend(_claims_in(record.jobs))
+        case r.Claimed():
+            entry.claims.extend([claim.digest for claim in record.items])
+        case r.Bound():
+            entry.bounds.append(record.queue)
         case _:
             return
+
+
+def _claims_in(jobs: list[JobSpec]) -> list[bytes]:
+    """The digests that these jobs claim for a time."""
+    found = [spec.ext[UNIQUE] for spec in jobs if spec.ext and UNIQUE in spec.ext]
+    return [unique.digest for unique in map(read_unique, found) if unique.scope == SECONDS]
 
 
 def fold(batches: Iterable[tuple[int, bytes]]) -> State:

@@ -4,7 +4,9 @@ Leases belong to a worker's session, not to its socket. What becomes of the jobs
 """
 
 from taskq import limits
+from taskq.core.arrivals import Arrivals
 from taskq.core.attempts import Attempts
+from taskq.core.bindings import Bindings
 from taskq.core.effects import Connected, Now
 from taskq.core.job import Job
 from taskq.core.outbox import Outbox
@@ -25,8 +27,12 @@ class Presence:
         queues: Queues,
         attempts: Attempts,
         timers: Timers,
+        bindings: Bindings,
+        arrivals: Arrivals,
         out: Outbox,
     ) -> None:
+        self._bindings = bindings
+        self._arrivals = arrivals
         self._peers = peers
         self._roster = roster
         self._queues = queues
@@ -51,6 +57,7 @@ class Presence:
 
     def connected(self, event: Connected, now: Now) -> None:
         peer = self._peers.add(event.peer, event.hello, now)
+        self._bindings.connected(event.hello.session, event.peer)
         if event.hello.role != "worker":
             return
         worker = self.worker(peer)
@@ -64,11 +71,13 @@ class Presence:
         worker.unreported = dict(worker.held)
         worker.refresh()
 
-    def lost(self, number: int, now: Now) -> None:
+    def lost(self, number: int, now: Now, *, parted: bool = False) -> None:
         peer = self._peers.peers.get(number)
         orphans = self._peers.remove(number)
+        self._arrivals.forget(number)
         if peer is None:
             return
+        self._bindings.lost(peer.hello.session, number, now, parted=parted)
         worker = self._roster.workers.get(peer.hello.session)
         if worker is not None and worker.peer == number:
             worker.peer = 0

@@ -22,6 +22,7 @@ from taskq.protocol.messages import (
     SteerKind,
     SteerScope,
     Terms,
+    WhenFull,
 )
 
 
@@ -32,8 +33,8 @@ class Record(Struct, array_like=True, gc=False, frozen=True):
 class Submitted(Record, frozen=True, tag=1):
     """One Submit message's accepted jobs; the session is decided up to `floor`.
 
-    `refused` are all sequences below the floor that were not accepted, and `settled` says below
-    which the client knows all verdicts, so that older ones need not be remembered.
+    `refused` are all sequences below the floor that were not accepted, as ranges (see ranges.py), and
+    `settled` says below which the client knows all verdicts, so that older ones need not be remembered.
     """
 
     session: bytes
@@ -262,7 +263,49 @@ class ScheduleRemoved(Record, frozen=True, tag=32):
 
 OfSchedules = ScheduleSet | Ticked | ScheduleRemoved
 
-AnyRecord = (
+# -- intake -------------------------------------------------------------------------------------
+
+
+class Edited(Record, frozen=True, tag=50):
+    """A job that waits is this now."""
+
+    terms: list[Terms]
+    jobs: list[FullJob]
+
+
+class Bound(Record, frozen=True, tag=51):
+    """What a queue may hold. 0: no bound."""
+
+    queue: str
+    max_jobs: int
+    max_bytes: int
+    when_full: WhenFull
+
+
+class Claim(Record, frozen=True):
+    """A digest that nobody else may have before that time."""
+
+    digest: bytes
+    id: bytes
+    until_ms: int  # wall
+    window_ms: int
+
+
+class Claimed(Record, frozen=True, tag=52):
+    """Claims, written again. They are made by the submission of their jobs, and may outlive them."""
+
+    items: list[Claim]
+
+
+class Lapsed(Record, frozen=True, tag=53):
+    """Claims whose time is over."""
+
+    digests: list[bytes]
+
+
+OfIntake = Edited | Bound | Claimed | Lapsed
+
+OfJobs = (
     Submitted
     | Made
     | Delivered
@@ -272,10 +315,9 @@ AnyRecord = (
     | Forgotten
     | Restated
     | SessionRestated
-    | Setting
     | Revived
-    | OfSchedules
 )
+AnyRecord = OfJobs | Setting | OfSchedules | OfIntake
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(list[AnyRecord])

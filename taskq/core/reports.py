@@ -31,6 +31,7 @@ def job_report(request: int, job: Job, roster: Roster, progress: ProgressItem | 
         progress=progress,
         why=why,
         history=list(job.story),
+        ext=job.ext,
     )
 
 

@@ -11,6 +11,7 @@ from taskq.core.effects import Now
 from taskq.core.job import DEAD
 from taskq.core.ledger import Ledger
 from taskq.core.line import Line
+from taskq.core.memory import Memory
 from taskq.core.state import Kept
 from taskq.core.timers import Timers
 
@@ -43,12 +44,14 @@ class Retention:
         timers: Timers,
         budget_bytes: int,
         dead: DeadBounds,
+        memory: Memory,
     ) -> None:
         self._ledger = ledger
         self._state = ledger.state
         self._timers = timers
         self._budget_bytes = budget_bytes
         self._bounds = dead
+        self._memory = memory
         self._began_ms = 0  # boot
         # Finished jobs by how long they are kept: each line is in the order of finishing.
         self._lines: dict[int, Line[bytes]] = {}
@@ -89,7 +92,7 @@ class Retention:
     def trim(self, now: Now) -> None:
         """Stay within the budgets. Cheap when there is nothing to do."""
         state = self._state
-        excess = state.outcome_bytes - state.dead_bytes - self._budget_bytes
+        excess = state.outcome_bytes - state.dead_bytes - self._memory.outcome_budget(self._budget_bytes)
         if excess > 0:
             self._trim_lines(excess)
         if state.dead_jobs > self._bounds.jobs or state.dead_bytes > self._bounds.bytes:

@@ -142,7 +142,7 @@ class Schedules:
         plan = self._plans.get(number)
         if plan is None or plan.next_ms != next_ms:
             return
-        if self._intake.closed_because:
+        if self._intake.why_closed:
             self._timers.after(now.boot_ms + limits.TICK_RETRY_MS, "tick", number, next_ms)
             return
         schedule = self._schedules[plan.name]
@@ -241,6 +241,11 @@ class Schedules:
         if job_id in self._jobs or job_id in self._ledger.state.outcomes:
             self._write(schedule, now, floor_ms=floor_ms, waiting_ms=waiting_ms)
             return
+        verdict = self._intake.admits(job_id, spec.ext)
+        if verdict is not None and verdict.code == "exists":
+            # The next tick will be looked at anew.
+            self._write(schedule, now, floor_ms=floor_ms, waiting_ms=waiting_ms)
+            return
         jitter_ms = self._rng.randrange(spec.jitter_ms + 1) if spec.jitter_ms and not id else 0
         record = r.Ticked(
             name=spec.name,
@@ -254,6 +259,7 @@ class Schedules:
         )
         self.made += 1
         self._attempts.admit(self._ledger.tick(record, spec.terms.durability), now)
+        self._intake.claim(spec.ext, now)
 
     def _write(self, schedule: Schedule, now: Now, *, floor_ms: int, waiting_ms: int | None = None) -> None:
         """Ticks are decided up to here, without a job."""

@@ -204,8 +204,10 @@ class BulkRun:
         self._matched += len(found)
         self._skipped.update([each.state for each in found if each.state not in self._states])
         if able and not self._bulk.dry_run:
-            self._verbs.do(self._bulk.verb, able, self._bulk.reason, now)
-            self._done += len(able)
+            left = self._verbs.do(self._bulk.verb, able, self._bulk.reason, now)
+            self._done += len(able) - left
+            if left:
+                self._skipped["exists"] += left
 
     def answer(self) -> BulkReport:
         skipped = dict(sorted(self._skipped.items()))

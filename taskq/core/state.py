@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from taskq import limits
 from taskq.core import records as r
+from taskq.core.indexes import Index
 from taskq.core.job import (
     DEAD,
     NOTHING,
@@ -24,6 +25,7 @@ from taskq.core.job import (
 )
 from taskq.core.schedule import Schedule, schedule_of
 from taskq.core.story import longer, story_bytes
+from taskq.protocol.ext import KEY, UNIQUE
 from taskq.protocol.messages import AttemptReport, JobSpec, JobStateName, Terms
 
 
@@ -63,10 +65,18 @@ class State:
         self.outcome_bytes = 0  # what the outcomes cost in memory
         self.dead_jobs = 0  # of the outcomes
         self.dead_bytes = 0
+        self.job_bytes = 0  # what jobs without outcome carry
         self.live_bytes = 0  # what a journal with nothing old in it would hold, about
         self.unfinished: dict[str, int] = {}  # jobs without outcome, by queue
         self.dead: dict[str, int] = {}  # dead jobs kept, by queue
+        self.index = Index()
+        self.uniques, self.kin, self.lines = self.index.uniques, self.index.kin, self.index.lines
         self._terms: dict[Terms, Terms] = {}
+
+    @property
+    def memory_bytes(self) -> int:
+        """What jobs and outcomes take in memory, about."""
+        return len(self.jobs) * limits.JOB_OVERHEAD_BYTES + self.job_bytes + self.outcome_bytes
 
     def apply(self, record: r.AnyRecord, seq: int) -> None:
         """Fold one record of batch `seq` into the state; 0: a record that is not in the journal."""
@@ -99,6 +109,14 @@ class State:
                 self.ticked(record, seq)
             case r.ScheduleRemoved():
                 self.schedule_removed(record)
+            case r.Edited():
+                self.edited(record, seq)
+            case r.Bound():
+                self.bounded(record, seq)
+            case r.Claimed():
+                self.claimed(record, seq)
+            case r.Lapsed():
+                self.lapsed(record)
             case _:
                 assert_never(record)
 
@@ -122,29 +140,39 @@ class State:
         dues_ms = [
             wall_ms + terms.delay_ms if terms.delay_ms else terms.at_ms or later_ms for terms in shared
         ]
-        live_bytes = 0
+        job_bytes = 0
         made = []
         for spec in specs:
             terms = shared[spec.terms]
+            payload, ext = spec.payload, spec.ext
             job = Job(
                 id=spec.id,
                 terms=terms,
-                payload=spec.payload,
+                payload=payload,
                 submitted_ms=wall_ms,
                 seq=seq,
                 flags=spec.flags,
-                ext=spec.ext,
+                ext=ext,
             )
             due_ms = dues_ms[spec.terms]
             if due_ms > wall_ms:
                 job.due_ms = due_ms
                 job.state = SCHEDULED
             self.jobs[spec.id] = job
-            live_bytes += job.live_bytes
+            job_bytes += len(payload)
+            if ext:
+                job_bytes += ext_bytes(ext)
+                if len(ext) > 1 or KEY not in ext:
+                    self.live_bytes += self.index.claim(job)
+                    self.index.enter(job)
             made.append(job)
             self.unfinished[terms.queue] = self.unfinished.get(terms.queue, 0) + 1
+        self.job_bytes += job_bytes
         if seq:
-            self.live_bytes += live_bytes
+            self.live_bytes += job_bytes + len(made) * RECORD_OVERHEAD_BYTES
+        if self.lines:
+            for job in made:
+                self.index.wait(job)
         return made
 
     def _raise_floor(self, record: r.Submitted, seq: int) -> None:
@@ -166,6 +194,8 @@ class State:
         for held, job in zip(record.items, jobs, strict=True):
             if job is None:  # its older records were dropped: a later one says everything about it
                 continue
+            if self.lines:
+                self.index.wait_no_more(job)
             job.move(RUNNING)
             if job.lease and job.lease != held.lease:
                 leases = (*job.past, job.lease)[-limits.PAST_LEASES_MAX :]
@@ -187,6 +217,10 @@ class State:
                 self._tell(job, item.told)
             if not item.lost:
                 job.holder = b""
+            if self.lines:
+                self.index.wait(job)
+            if job.ext and UNIQUE in job.ext:
+                self.uniques.enter(job)
 
     def _tell(self, job: Job, report: AttemptReport) -> None:
         if job.seq:
@@ -197,19 +231,29 @@ class State:
 
     def succeeded(self, record: r.Succeeded, seq: int) -> None:
         # `_end` and `_keep`, written out: the broker's hottest loop, and 0.3 us a job quicker so.
-        jobs, outcomes, unfinished = self.jobs, self.outcomes, self.unfinished
+        jobs, outcomes, unfinished, lines = self.jobs, self.outcomes, self.unfinished, self.lines
         shared = [self.share(terms) for terms in record.terms]
-        kept_bytes = live_bytes = 0
+        kept_bytes = live_bytes = job_bytes = 0
         for item in record.items:
             terms = shared[item.terms]
             job = jobs.pop(item.id, None)
             if job is not None:
+                if lines:
+                    self.index.wait_no_more(job)
                 job.move(SUCCEEDED)
                 left = unfinished[terms.queue] = unfinished[terms.queue] - 1
                 if not left:
                     del unfinished[terms.queue]
+                size = len(job.payload)
+                if job.ext:
+                    size += ext_bytes(job.ext)
+                    if len(job.ext) > 1 or KEY not in job.ext:
+                        self.index.leave(job)
+                job_bytes += size
                 if job.seq:
-                    live_bytes -= job.live_bytes
+                    live_bytes -= size + RECORD_OVERHEAD_BYTES
+                    if job.before is not NOTHING:
+                        live_bytes -= story_bytes(job.before.story)
             elif item.id in outcomes:  # the outcome written again
                 self._drop_outcome(item.id)
             if terms.keep_ms:
@@ -222,6 +266,7 @@ class State:
                     live_bytes += size + RECORD_OVERHEAD_BYTES
         self.outcome_bytes += kept_bytes
         self.live_bytes += live_bytes
+        self.job_bytes -= job_bytes
 
     def ended(self, record: r.Ended, seq: int) -> None:
         shared = [self.share(terms) for terms in record.terms]
@@ -245,8 +290,8 @@ class State:
             old = self.jobs.get(full.id)
             if old is not None:  # the live path: all else is as it says
                 old.seq = seq
-                continue
-            self._restore(full, shared[full.terms], seq)
+            else:
+                self._restore(full, shared[full.terms], seq)
 
     def session_restated(self, record: r.SessionRestated, seq: int) -> None:
         self.sessions[record.session] = Session(
@@ -297,6 +342,43 @@ class State:
         if schedule is not None:
             self.live_bytes -= schedule.live_bytes
 
+    def edited(self, record: r.Edited, seq: int) -> None:
+        """A job that waits is another one now, in its old place in the tables."""
+        shared = [self.share(terms) for terms in record.terms]
+        for full in record.jobs:
+            job = self.jobs.get(full.id)
+            if job is None:  # its older records were dropped, or it was in memory only
+                self._restore(full, shared[full.terms], seq)
+                continue
+            self.index.wait_no_more(job)
+            self._discount(job)
+            job.terms = shared[full.terms]
+            job.payload = full.payload
+            job.flags = full.flags
+            job.ext = full.ext
+            job.due_ms = full.due_ms
+            job.failures, job.crashes = full.failures, full.crashes
+            if full.story != job.story:
+                job.before = Before(job.past, full.story)
+            job.seq = seq
+            state = cast(JobStateName, intern(full.state))
+            if state is not job.state:
+                job.move(state)
+            self._count(job)
+            self.index.wait(job)
+
+    def bounded(self, record: r.Bound, seq: int) -> None:
+        jobs = self.jobs.values() if record.queue in self.unfinished else ()
+        self.live_bytes += self.index.bounded(record, seq, jobs)
+
+    def claimed(self, record: r.Claimed, seq: int) -> None:
+        for claim in record.items:
+            self.live_bytes += self.uniques.claim(claim, seq)
+
+    def lapsed(self, record: r.Lapsed) -> None:
+        for digest in record.digests:
+            self.live_bytes += self.uniques.lapse(digest)
+
     # -- parts of the above -------------------------------------------------------------------
 
     def share(self, terms: Terms) -> Terms:
@@ -328,20 +410,34 @@ class State:
             started_ms=full.started_ms,
         )
         self.jobs[full.id] = job
-        if seq:
-            self.live_bytes += job.live_bytes
-        self.unfinished[terms.queue] = self.unfinished.get(terms.queue, 0) + 1
+        self._count(job)
+        self.index.enter(job)
+        if job.state is not RUNNING:
+            self.index.wait(job)
         return job
 
     def _end(self, job_id: bytes, state: JobStateName) -> None:
         job = self.jobs.pop(job_id, None)
         if job is not None:
+            self.index.wait_no_more(job)
             job.move(state)
-            _take_one(self.unfinished, job.terms.queue)
-            if job.seq:
-                self.live_bytes -= job.live_bytes
+            self._discount(job)
+            self.index.leave(job)
         elif job_id in self.outcomes:  # the outcome written again
             self._drop_outcome(job_id)
+
+    def _count(self, job: Job) -> None:
+        queue = job.terms.queue
+        self.unfinished[queue] = self.unfinished.get(queue, 0) + 1
+        self.job_bytes += job.size
+        if job.seq:
+            self.live_bytes += job.live_bytes
+
+    def _discount(self, job: Job) -> None:
+        _take_one(self.unfinished, job.terms.queue)
+        self.job_bytes -= job.size
+        if job.seq:
+            self.live_bytes -= job.live_bytes
 
     def _keep(self, kept: Kept) -> None:
         self.outcomes[kept.item.id] = kept

@@ -12,7 +12,20 @@ from taskq.core.effects import Now
 from taskq.core.shelves import LEAD_MS, SHIFTS, Shelves
 
 Kind = Literal[
-    "due", "expires", "timeout", "silent", "word", "resume", "unread", "retention", "gate", "pause", "tick"
+    "due",
+    "expires",
+    "timeout",
+    "silent",
+    "word",
+    "resume",
+    "unread",
+    "retention",
+    "gate",
+    "pause",
+    "tick",
+    "claim",
+    "bound",
+    "again",
 ]
 Key = bytes | int
 WALL_LOOK_MS = 1_000

@@ -17,6 +17,7 @@ from taskq.core.state import State
 from taskq.core.workers import Roster, Worker
 from taskq.errors import ConfigError
 from taskq.protocol.calendar import calendar_of
+from taskq.protocol.ext import BIND, fault_in
 from taskq.protocol.ids import job_slot
 from taskq.protocol.messages import (
     Announce,
@@ -117,10 +118,11 @@ class Timetable:
         job_id = with_slot(command.id, schedule.slot)
         if job_id in schedule.runs or job_id in self._state.jobs or job_id in self._state.outcomes:
             return None  # asked again, because our answer was lost
-        if self._intake.closed_because:
-            return "busy", self._intake.closed_because
         last = self._state.jobs.get(schedule.last_job)
         overlap = schedule.spec.overlap
+        verdict = self._intake.admits(job_id, schedule.spec.ext)
+        if verdict is not None:
+            return verdict.code, verdict.text
         if last is not None and overlap in ("skip", "queue"):
             text = f"its last job, {last.id.hex()}, has no outcome yet, and its overlap is {overlap!r}"
             return "conflict", text
@@ -180,6 +182,9 @@ class Timetable:
             return "too_large", f"{len(spec.payload)} bytes of arguments; of a schedule at most {most}"
         if ext_bytes(spec.ext) > limits.EXT_BYTES_MAX:
             return "too_large", f"ext is over its limit of {limits.EXT_BYTES_MAX} bytes"
+        text = fault_in(spec.ext) if spec.ext else ""
+        if text or (spec.ext and BIND in spec.ext):
+            return "invalid", text or "the jobs of a schedule are bound to nobody"
         if spec.name not in self._state.schedules and len(self._schedules) >= limits.SCHEDULES_MAX:
             return "busy", f"there are {limits.SCHEDULES_MAX} schedules, which is the limit; drop some"
         return None

@@ -14,24 +14,34 @@ from taskq.core.records import TermsIndex
 from taskq.core.retention import Retention
 from taskq.core.state import Kept
 from taskq.core.timers import Timers
-from taskq.protocol.messages import FSYNC, Verb
+from taskq.core.uniqueness import Uniqueness
+from taskq.protocol.ext import BIND
+from taskq.protocol.messages import FSYNC, Ext, Verb
 
 
 class Verbs:
     """Does what was asked to those that it can be done to."""
 
     def __init__(
-        self, ledger: Ledger, timers: Timers, attempts: Attempts, endings: Endings, retention: Retention
+        self,
+        ledger: Ledger,
+        timers: Timers,
+        attempts: Attempts,
+        endings: Endings,
+        retention: Retention,
+        uniqueness: Uniqueness,
     ) -> None:
         self._ledger = ledger
         self._timers = timers
         self._attempts = attempts
         self._endings = endings
         self._retention = retention
+        self._uniqueness = uniqueness
         self.revived = 0
 
-    def do(self, verb: Verb, found: Iterable[Job | Kept], reason: str, now: Now) -> None:
-        """`found` are in states that the verb is for."""
+    def do(self, verb: Verb, found: Iterable[Job | Kept], reason: str, now: Now) -> int:
+        """`found` are in states that the verb is for. How many were left alone, because another job is
+        there that is to be alone."""
         jobs = [each for each in found if isinstance(each, Job)]
         kept = [each for each in found if isinstance(each, Kept)]
         assert all(each.state in STATES_FOR[verb] for each in found), f"{verb} is not for these"
@@ -39,11 +49,15 @@ class Verbs:
             case "cancel":
                 self._cancel(jobs, reason, now)
             case "retry":
-                self._revive(kept, now)
+                taken: dict[bytes, bytes] = {}
+                free = [each for each in kept if self._uniqueness.is_free(each.item, taken)]
+                self._revive(free, now)
+                return len(kept) - len(free)
             case "delete" | "discard":
                 self._forget(kept)
             case _:
                 assert_never(verb)
+        return 0
 
     def _cancel(self, jobs: list[Job], reason: str, now: Now) -> None:
         for job in jobs:
@@ -62,7 +76,7 @@ class Verbs:
                 self._attempts.ready(job)
                 if job.terms.expires_ms:
                     expires_ms = now.boot_ms + job.terms.expires_ms
-                    self._timers.after(expires_ms, "expires", job.id, job.submitted_ms)
+                    self._timers.after(expires_ms, "expires", job.id, job.expires_at_ms)
         self.revived += len(kept)
         self._retention.left(kept)
 
@@ -86,7 +100,7 @@ def _revived(kept: list[Kept], now: Now) -> r.Revived:
                 terms=index.index(each.terms),
                 payload=item.payload,
                 flags=item.flags,
-                ext=item.ext,
+                ext=_unbound(item.ext),
                 state=READY,
                 submitted_ms=now.wall_ms,
                 due_ms=0,
@@ -100,3 +114,10 @@ def _revived(kept: list[Kept], now: Now) -> r.Revived:
             )
         )
     return r.Revived(index.terms, jobs)
+
+
+def _unbound(ext: Ext | None) -> Ext | None:
+    """Whoever runs it again wants it, whether the client that it was bound to is there or not."""
+    if not ext or BIND not in ext:
+        return ext
+    return {name: value for name, value in ext.items() if name != BIND} or None

@@ -1,5 +1,6 @@
 """Who waits for which job's outcome."""
 
+from collections.abc import Container
 from typing import Final
 
 from taskq.core.outbox import Outbox
@@ -15,11 +16,12 @@ OURSELVES: Final = 0
 class Watchers:
     """Peers that watch jobs. A peer that went away is noticed when there would be something to say."""
 
-    def __init__(self, state: State, peers: Peers, out: Outbox) -> None:
+    def __init__(self, state: State, peers: Peers, out: Outbox, held: Container[bytes]) -> None:
         self.by_job: dict[bytes, int | tuple[int, ...]] = {}
         self._state = state
         self._peers = peers.peers
         self._out = out
+        self._held = held  # jobs that wait to be accepted
         self.noticed: list[bytes] = []  # tied jobs that have ended in this turn
 
     def __len__(self) -> int:
@@ -35,6 +37,8 @@ class Watchers:
                     by_job[job_id] = self._join(others, peer)
             elif (kept := outcomes.get(job_id)) is not None:
                 self._out.outcome(peer, outcome_of(kept))
+            elif job_id in self._held:
+                by_job[job_id] = self._join(by_job.get(job_id, ()), peer)
             else:
                 self._out.outcome(peer, Outcome(job_id, "unknown"))
 
@@ -54,6 +58,15 @@ class Watchers:
             others = tuple(other for other in _all(watching) if other != peer)
             if others:
                 self.by_job[job_id] = others
+
+    def not_accepted(self, ids: list[bytes]) -> None:
+        """These waited to be accepted, and do so no longer: who waits for what never came is told."""
+        if not self.by_job:
+            return
+        for job_id in ids:
+            if job_id not in self._state.jobs and job_id not in self._held:
+                kept = self._state.outcomes.get(job_id)
+                self.ended(job_id, Outcome(job_id, "unknown") if kept is None else outcome_of(kept))
 
     def ended(self, job_id: bytes, outcome: Outcome) -> None:
         """A job has an outcome: say so to those who wait."""

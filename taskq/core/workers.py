@@ -203,6 +203,12 @@ class Worker:
         for slots in self.slots.values():
             slots.pool.feed()
 
+    def note(self, items: list[ProgressItem]) -> None:
+        """How far it has come with what it holds; the latest word of each."""
+        for item in items:
+            if item.lease in self.held:
+                self.progress[item.lease] = item
+
     def drop_notes(self, lease: int) -> None:
         """Forget what was noted about an attempt."""
         self.extended.pop(lease, None)

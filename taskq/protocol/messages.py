@@ -53,6 +53,8 @@ SteerKind = Literal["pause", "concurrency", "rate", "weight", "closed"]
 Verb = Literal["cancel", "retry", "delete", "discard"]
 CatchUp = Literal["skip", "last", "all"]
 Overlap = Literal["allow", "skip", "queue", "cancel"]
+# What becomes of a submission to a queue that is at its bound.
+WhenFull = Literal["reject", "wait", "drop_oldest"]
 OutcomeState = Literal["succeeded", "cancelled", "expired", "dead"]
 JobStateName = Literal[
     "scheduled", "blocked", "ready", "running", "succeeded", "cancelled", "expired", "dead"
@@ -549,6 +551,7 @@ class Cancel(Message, frozen=True, tag=15):
     request: Count
     ids: Ids
     reason: Text = ""
+    tree: bool = False
 
 
 class Receipts(Message, frozen=True, tag=16):
@@ -556,6 +559,7 @@ class Receipts(Message, frozen=True, tag=16):
 
     request: Count
     items: Annotated[list[Receipt], Meta(max_length=limits.BATCH_MAX)]
+    descendants: Count = 0
 
 
 class Inspect(Message, frozen=True, tag=17):
@@ -587,6 +591,7 @@ class JobReport(Message, frozen=True, tag=18):
     progress: ProgressItem | None = None
     why: str = ""
     history: list[AttemptReport] = []
+    ext: Ext | None = None
 
 
 class Status(Message, frozen=True, tag=19):
@@ -805,7 +810,6 @@ class ScheduleList(Message, frozen=True, tag=76):
     more: bool = False
 
 
-FromSteerer = Steer | AskSettings
 # -- jobs and filters -------------------------------------------------------------------------
 
 
@@ -876,9 +880,71 @@ class DeadGroups(Message, frozen=True, tag=87):
     others: Count = 0
 
 
+# -- intake: what waits is changed, and queues are bounded ---------------------------------------
+
+
+class Edit(Message, frozen=True, tag=90):
+    """producer: this job, which does not run, is to be so; nil leaves a thing as it is."""
+
+    request: Count
+    id: Id
+    queue: Name | None = None
+    priority: Annotated[int, Meta(ge=-limits.PRIORITY_MAX, le=limits.PRIORITY_MAX)] | None = None
+    delay_ms: Millis | None = None
+    at_ms: Wall | None = None
+    expires_ms: Millis | None = None
+    payload: Payload | None = None
+    flags: Annotated[int, Meta(ge=0, le=255)] = 0
+
+
+class Edited(Message, frozen=True, tag=91):
+    """broker: the job is so now."""
+
+    request: Count
+    id: Id
+    state: JobStateName
+    due_ms: Wall = 0
+
+
+class Bound(Message, frozen=True, tag=92):
+    """producer: so much may wait in this queue, and what becomes of the rest. 0: no bound."""
+
+    request: Count
+    queue: Name
+    max_jobs: Count = 0
+    max_bytes: Count = 0
+    when_full: WhenFull = "reject"
+
+
+class Bounded(Message, frozen=True, tag=93):
+    """broker: the queue's bound, and what waits in it now."""
+
+    request: Count
+    queue: Name
+    max_jobs: Count
+    max_bytes: Count
+    when_full: WhenFull
+    jobs: Count = 0
+    bytes: Count = 0
+    held: Count = 0
+
+
+FromSteerer = Steer | AskSettings
 AboutJobs = Query | Tally | Bulk | GroupDead
 FromScheduler = SetSchedule | PauseSchedule | ResumeSchedule | DropSchedule | RunSchedule | ListSchedules
-FromProducer = Submit | Watch | Unwatch | Cancel | Inspect | Status | FromSteerer | FromScheduler | AboutJobs
+FromIntake = Edit | Bound
+FromProducer = (
+    Submit
+    | Watch
+    | Unwatch
+    | Cancel
+    | Inspect
+    | Status
+    | FromSteerer
+    | FromScheduler
+    | AboutJobs
+    | FromIntake
+)
 FromWorker = Announce | Ack | Nack | Extend | Progress | Resume | Drain
 FromSupervisor = Vouch | Exited
 # What the core hears of a peer that has said hello.
@@ -905,6 +971,8 @@ Reply = (
     | Refusal
     | Moved
     | Pong
+    | Edited
+    | Bounded
 )
 ToBroker = Hello | Command | Pong | Goodbye | Unsupported
 FromBroker = Greeting | Welcome | Reply | Ping | Goodbye | Unsupported

@@ -177,6 +177,7 @@ class Daemon:
             journal=self._journal.url,
             outcome_bytes=self._settings.outcome_bytes,
             dead=DeadBounds(self._settings.keep_dead, self._settings.dead_jobs, self._settings.dead_bytes),
+            memory_bytes=self._settings.memory,
         )
         async for seq, blob in self._journal.read():
             broker.ledger.load(seq, blob)

@@ -45,6 +45,7 @@ class PeerProtocol(asyncio.Protocol):
         self._abort_timer: asyncio.TimerHandle | None = None
         self.is_welcome = False
         self._is_blocked = False
+        self._has_parted = False  # it said goodbye
 
     @property
     def name(self) -> str:
@@ -93,7 +94,7 @@ class PeerProtocol(asyncio.Protocol):
                 timer.cancel()
         self._house.leave(self)
         if self.is_welcome:
-            self._house.post([Lost(self.number)], 0, self)
+            self._house.post([Lost(self.number, self._has_parted)], 0, self)
 
     def pause_writing(self) -> None:
         self._is_blocked = True
@@ -161,6 +162,7 @@ class PeerProtocol(asyncio.Protocol):
                     events.append(Heard(number))
                 case Goodbye():
                     log.debug("%s: goodbye %s", self.name, message.text)
+                    self._has_parted = True
                     self._part(b"")
                 case _:
                     events.append(Received(number, message))

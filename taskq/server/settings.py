@@ -29,6 +29,7 @@ class BrokerSettings:
     keep_dead: int = limits.KEEP_DEAD_MS
     dead_jobs: int = limits.DEAD_JOBS_MAX
     dead_bytes: int = limits.DEAD_BYTES_BUDGET
+    memory: int = 0  # bytes that jobs and outcomes may take; 0: no bound
     debug: bool = False
     announce: Callable[[str], None] = _silently
 

@@ -111,6 +111,7 @@ class Attempt(Context):
         self.queue = terms.queue
         self.attempt = delivery.attempt
         self.max_attempts = terms.retry.max_attempts
+        self.ext = delivery.ext
         self.deadline = None if left is None else datetime.now(UTC) + timedelta(seconds=left)
         self.on_progress = partial(self.host.on_progress, self)
         self.on_extend = partial(self.host.on_extend, self)
@@ -118,7 +119,7 @@ class Attempt(Context):
 
 
 _LATE: Final = frozenset(
-    {"attempt", "deadline", "job_id", "max_attempts", "on_extend", "on_progress", "queue", "task"}
+    {"attempt", "deadline", "ext", "job_id", "max_attempts", "on_extend", "on_progress", "queue", "task"}
 )
 
 

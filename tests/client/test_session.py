@@ -41,7 +41,7 @@ def an_id(number: int) -> bytes:
 
 
 def jobs(*numbers: int, terms: Terms = ADD, payload: bytes = b"x") -> list[NewJob]:
-    return [(an_id(number), terms, payload) for number in numbers]
+    return [(an_id(number), terms, payload, None) for number in numbers]
 
 
 class Decisions(list[Submission]):

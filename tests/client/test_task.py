@@ -60,7 +60,7 @@ def test_options_make_another_task_of_the_same_function() -> None:
     assert type(urgent) is type(send)
     assert urgent.fn is send.fn
     assert send.terms is send.terms, "jobs share the terms by identity"
-    with pytest.raises(TypeError, match="unknown option executor; there are at, confirm_timeout"):
+    with pytest.raises(TypeError, match="unknown option executor; there are at, bind, confirm_timeout"):
         send.options(executor="thread")  # type: ignore[call-arg]  # the point
 
 

@@ -79,7 +79,9 @@ async def options() -> None:
     number: int = await job
     called: int = await later(1)
     await later.submit("x")  # E
-    add.options(key="x")  # E
+    add.options(key=7)  # E
+    add.options(unique=[5])  # E
+    await add.options(key="x", unique="active", replace=True, bind=True, meta={"by": "x"}).submit(1)
     add.options(durability="paper")  # E
     add.options(delay=[5])  # E
     print(number, called)

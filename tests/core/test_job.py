@@ -43,9 +43,9 @@ def test_every_state_that_waits_can_be_cancelled_expire_and_succeed_late() -> No
         assert {SUCCEEDED, CANCELLED, EXPIRED} <= BECOMES[state]
 
 
-def test_what_is_ready_does_not_become_scheduled() -> None:
+def test_what_runs_is_not_started_again() -> None:
     with pytest.raises(AssertionError):
-        a_job(state=READY).move("scheduled")
+        a_job(state=RUNNING).move("running")
 
 
 def test_a_job_knows_all_its_leases() -> None:

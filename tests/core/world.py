@@ -17,6 +17,7 @@ import msgspec
 from taskq import limits
 from taskq.core.broker import Broker, Event
 from taskq.core.effects import Blocked, Close, Connected, Effect, Heard, Lost, Now, Received, Send, Unblocked
+from taskq.core.indexes import holds
 from taskq.core.job import Job
 from taskq.core.ledger import fold
 from taskq.core.retention import DeadBounds
@@ -26,6 +27,7 @@ from taskq.protocol.messages import (
     Ack,
     Acked,
     Announce,
+    Bound,
     Bulk,
     BulkReport,
     Cancel,
@@ -37,6 +39,7 @@ from taskq.protocol.messages import (
     DeadGroups,
     Deliver,
     Delivery,
+    Edit,
     Exited,
     Failure,
     Filter,
@@ -155,8 +158,10 @@ class World:
         outcome_bytes: int = 1 << 30,
         dead_jobs: int = limits.DEAD_JOBS_MAX,
         dead_bytes: int = 1 << 30,
+        memory_bytes: int = 0,
         seed: int = 0,
     ) -> None:
+        self._memory_bytes = memory_bytes
         self._slack = slack
         self._outcome_bytes = outcome_bytes
         self._dead_jobs = dead_jobs
@@ -205,9 +210,20 @@ class World:
     def unwatch(self, *names: str, by: str = "producer") -> Self:
         return self.producer(by).say(by, Unwatch([id_of(name) for name in names]))
 
-    def cancel(self, *names: str, by: str = "producer", reason: str = "") -> Self:
+    def cancel(self, *names: str, by: str = "producer", reason: str = "", tree: bool = False) -> Self:
         self._requests += 1
-        return self.producer(by).say(by, Cancel(self._requests, [id_of(name) for name in names], reason))
+        ids = [id_of(name) for name in names]
+        return self.producer(by).say(by, Cancel(self._requests, ids, reason, tree))
+
+    def edit(self, name: str, *, by: str = "producer", **changes: Any) -> Self:
+        """Change a job; the answer is in `edited` or `refusal`."""
+        self._requests += 1
+        return self.producer(by).say(by, Edit(self._requests, id_of(name), **changes))
+
+    def bound(self, queue: str = "default", *, by: str = "producer", **bounds: Any) -> Self:
+        """What may wait in a queue."""
+        self._requests += 1
+        return self.producer(by).say(by, Bound(self._requests, queue, **bounds))
 
     def steer(
         self, scope: Any, name: str, kind: Any, *, by: str = "ops", reason: str = "", **fields: Any
@@ -407,6 +423,11 @@ class World:
         number, peer.number = peer.number, 0
         return self.turn(Lost(number))
 
+    def part(self, name: str) -> Self:
+        """It says goodbye, and is not seen again."""
+        peer = self.peers.pop(name)
+        return self.turn(Lost(peer.number, parted=True))
+
     def kill(self, name: str) -> Self:
         """The process dies, and its connection with it."""
         peer = self.peers.pop(name)
@@ -495,6 +516,7 @@ class World:
             Random(self._seed + self.epoch),
             outcome_bytes=self._outcome_bytes,
             dead=DeadBounds(jobs=self._dead_jobs, bytes=self._dead_bytes),
+            memory_bytes=self._memory_bytes,
             compact_slack_bytes=self._slack,
         )
         self.broker.recover(self.journal.items())
@@ -680,6 +702,17 @@ def canonical(state: State) -> dict[str, Any]:
             state.dead,
             state.dead_jobs,
             state.dead_bytes,
+            state.job_bytes,
         ),
         "schedules": {name: msgspec.structs.asdict(each) for name, each in state.schedules.items()},
+        "claims": {digest: (kept.claim, kept.seq) for digest, kept in state.uniques.claims.items()},
+        "holders": {digest: id for digest, id in state.uniques.holders.items() if holds(state.jobs[id])},
+        "kin": (
+            {top: sorted(below) for top, below in state.kin.below.items()},
+            {session: sorted(bound) for session, bound in state.kin.bound.items()},
+        ),
+        "lines": {
+            queue: (line.bound, line.jobs, line.bytes, line.seq, sorted(line.order or ()))
+            for queue, line in state.lines.items()
+        },
     }

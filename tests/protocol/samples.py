@@ -73,12 +73,13 @@ SAMPLES: Final[list[m.Message]] = [
             m.Outcome(SESSION, "unknown"),
         ]
     ),
-    m.Cancel(2, [ID], "not wanted"),
-    m.Receipts(2, [m.Receipt(ID, "cancelled")]),
+    m.Cancel(2, [ID], "not wanted", True),
+    m.Receipts(2, [m.Receipt(ID, "cancelled")], 7),
     m.Inspect(3, ID),
     m.JobReport(
         3, ID, "mail.send", "mail", "dead", 4, 2, 1, 5, 11, 12, 13, 14, "host:123", FAULT, "discarded",
         PROGRESS, "it is dead", [m.AttemptReport(1, "crashed", 12, 13, "host:123", "WorkerDied: signal", -9)],
+        {"key": b"ann"},
     ),
     m.Status(4),
     m.StatusReport(
@@ -146,6 +147,10 @@ SAMPLES: Final[list[m.Message]] = [
     m.RunSchedule(9, "nightly", ID),
     m.ListSchedules(10, "nightly", "m", 5),
     m.ScheduleList(10, [REPORT], True),
+    m.Edit(5, ID, "mail", 3, 1_000, 1_900_000_000_000, 60_000, b"\x92\x91\x02\x80", m.COMPRESSED),
+    m.Edited(5, ID, "scheduled", 1_900_000_000_000),
+    m.Bound(6, "mail", 1_000, 1_000_000, "wait"),
+    m.Bounded(6, "mail", 1_000, 1_000_000, "wait", 10, 1_000, 2),
 ]  # fmt: skip
 
 TO_BROKER: Final = [message for message in SAMPLES if isinstance(message, get_args(m.ToBroker))]

@@ -1,8 +1,11 @@
 """What the journal says, read batch by batch as it is committed, by somebody who does not use `fold`."""
 
+from msgspec.structs import replace
+
 from taskq.core import records as r
 from taskq.protocol.messages import MEMORY, AttemptReport, JobReport, JobSpec, Terms
 from tests.simulation.agenda import Violation
+from tests.simulation.alone import Alone
 from tests.simulation.stories import Stories
 from tests.simulation.ticks import Ticks
 
@@ -49,6 +52,7 @@ class Audit:
         # A second life under one id is right only for ids that were submitted more than once.
         self._repeated = repeated
         self.wall_is_steady = wall_is_steady
+        self.alone = Alone(wall_is_steady=wall_is_steady)
         # In the batch that was read last: leases that crashed, jobs that are new, those of them that the
         # broker made itself, and those that are again.
         self.crashed: list[int] = []
@@ -79,6 +83,7 @@ class Audit:
         self.lives = {}
         self.recorded = {}
         self.ticks.forget()
+        self.alone = Alone(wall_is_steady=self.wall_is_steady)
         for seq, blob in batches:
             self.read(seq, blob)
 
@@ -145,7 +150,11 @@ class Audit:
                 case r.Revived():
                     for full in record.jobs:
                         self._revived(full, record.terms[full.terms])
-                case r.Restated() | r.SessionRestated():
+                case r.Edited():
+                    self._edited(record)
+                case r.Restated():
+                    self.alone.restated(record.jobs)
+                case r.SessionRestated() | r.Bound() | r.Claimed() | r.Lapsed():
                     pass  # nothing new: that the fold does not change is checked elsewhere
 
     def _made(self, session: bytes, record: r.Submitted | r.Ticked) -> None:
@@ -159,6 +168,7 @@ class Audit:
                 is_forgotten = session in self._forgotten_sessions
                 if self._repeated.get(spec.id, 1) < 2 and not is_forgotten:
                     raise Violation("I9", f"job {spec.id.hex()} was submitted once and is there twice")
+            self.alone.submitted(spec, record.wall_ms)
             self._born(record.wall_ms, spec, record.terms)
 
     def _born(self, wall_ms: int, spec: JobSpec, terms: list[Terms]) -> None:
@@ -175,9 +185,32 @@ class Audit:
                 raise Violation("I3", f"job {held.id.hex()} is {life.state}, and was given away again")
             life.lease = held.lease
             life.started_ms = record.wall_ms
+            self.alone.delivered(held.id)
             expires_ms = life.terms.expires_ms
             if self.wall_is_steady and expires_ms and record.wall_ms > life.submitted_ms + expires_ms + 2:
                 raise Violation("I7", f"job {held.id.hex()} had expired when it was given away")
+
+    def _edited(self, record: r.Edited) -> None:
+        self.alone.restated(record.jobs)
+        for full in record.jobs:
+            life = self.lives.get(full.id)
+            if life is None or (life.end is not None and life.terms.durability == MEMORY):
+                # It was in memory only, and is not any more.
+                spec = JobSpec(full.id, 0, full.payload, full.flags, full.ext)
+                life = self.lives[full.id] = Life(full.submitted_ms, spec, record.terms[full.terms], life)
+                life.story, life.told, life.started_ms = list(full.story), list(full.story), full.started_ms
+                life.failures, life.crashes, life.lease = full.failures, full.crashes, full.lease
+            if life.end is not None or full.state == "running":
+                raise Violation("I3", f"job {full.id.hex()} is {life.state or full.state}, and was changed")
+            life.terms = record.terms[full.terms]
+            life.spec = replace(life.spec, payload=full.payload)
+            is_anew = not full.story
+            if not is_anew and list(full.story) != life.story:
+                raise Violation("I16", f"job {full.id.hex()} tells {full.story}, and it was {life.story}")
+            life.story = list(full.story)
+            if full.failures or full.crashes:
+                self._count(life, full.id, 0, full.failures, full.crashes)
+            life.failures, life.crashes = full.failures, full.crashes  # none: it is another call now
 
     def _released(self, record: r.Released) -> None:
         for item in record.items:
@@ -195,6 +228,7 @@ class Audit:
                 raise Violation(
                     "I5", f"job {item.id.hex()}: failures and crashes should be {expected}: {item}"
                 )
+            self.alone.released(item.id)
             self._stories.released(life, item, record.wall_ms)
             self._count(life, item.id, item.lease, item.failures, item.crashes)
             if item.ending == "crashed":
@@ -214,6 +248,7 @@ class Audit:
             return
         self._stories.ended(life, item)
         life.end = item
+        self.alone.ended(item.id)
         if isinstance(item, r.EndedItem) and item.state == "dead":
             self._count(life, item.id, item.lease, item.failures, item.crashes)
             retry = life.terms.retry
@@ -230,6 +265,7 @@ class Audit:
             raise Violation("I2", f"job {full.id.hex()} came back with other terms")
         self.revived.append(full.id)
         self._repeated[full.id] = self._repeated.get(full.id, 1) + 1
+        self.alone.revived(full)
         life = self.lives[full.id] = Life(full.submitted_ms, old.spec, terms, old)
         life.story, life.told = list(old.story), list(old.told)
 

@@ -96,7 +96,7 @@ class Books:
     def no_tick_is_overdue(self, host: BrokerHost) -> None:
         """At the end of a turn every tick whose time has come is decided, if the broker may make jobs."""
         now = host.agenda.now
-        if host.broker.intake.closed_because:
+        if host.broker.intake.why_closed:
             self._closed_boot_ms = now.boot_ms
         if now.boot_ms - self._closed_boot_ms <= limits.TICK_RETRY_MS + 1:
             return
@@ -143,6 +143,12 @@ class Books:
             "jobs in lanes": sum(len(lane) for lane in broker.queues.lanes.values()),
             "jobs put aside": broker.queues.aside,
             "unfinished": sum(broker.state.unfinished.values()),
+            "submissions that wait for room": broker.held.jobs + broker.held.bytes,
+            "bytes of jobs": broker.state.job_bytes,
+            "jobs that are alone": len(broker.state.uniques.holders),
+            "jobs below others": len(broker.state.kin.below),
+            "bound jobs": len(broker.state.kin.bound),
+            "trees being cancelled": len(broker.cancels.work),
         }
         for name, schedule in broker.state.schedules.items():
             leaks[f"ticks of {name} that wait for a job's end"] = int(bool(schedule.waiting_ms))
@@ -193,6 +199,10 @@ def portrait(state: State) -> Portrait:
         "outcomes": {id: _kept(kept) for id, kept in sorted(state.outcomes.items()) if kept.seq},
         "settings": dict(sorted(state.settings.items())),
         "counts": {"live_bytes": state.live_bytes},
+        "claims": {
+            key: (kept.claim, kept.seq) for key, kept in sorted(state.uniques.claims.items()) if kept.seq
+        },
+        "bounds": {queue: (line.bound, line.seq) for queue, line in sorted(state.lines.items())},
         "sessions": {name: _session(kept) for name, kept in sorted(state.sessions.items()) if kept.seq},
         "schedules": {name: asdict(schedule) for name, schedule in sorted(state.schedules.items())},
     }

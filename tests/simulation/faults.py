@@ -202,6 +202,10 @@ class Faults:
 
     def _kill_producer(self) -> None:
         alive = [producer for producer in self._world.producers if producer.is_alive]
-        if alive:
-            self._rng.choice(alive).kill()
-            self._world.add_producer()
+        if not alive:
+            return
+        producer = self._rng.choice(alive)
+        if self._rng.random() < 0.5:
+            producer.link.close()  # it says goodbye
+        self._world.lose_producer(producer)
+        self._world.add_producer()

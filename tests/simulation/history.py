@@ -9,18 +9,24 @@ from taskq.client.session import NewJob
 from taskq.core import records as r
 from taskq.core.effects import Batch
 from taskq.core.job import RUNNING
+from taskq.protocol.ext import BIND, UNIQUE, above, read_unique
 from taskq.protocol.messages import (
     FSYNC,
     MEMORY,
     Ack,
     Acked,
     Announce,
+    Bound,
     Bulk,
+    Cancel,
     Command,
     Confirm,
     Deliver,
     Delivery,
+    Edit,
+    Edited,
     Exited,
+    Ext,
     Failure,
     Hello,
     JobReport,
@@ -42,6 +48,7 @@ from tests.simulation.books import Books
 from tests.simulation.custody import Custody
 from tests.simulation.host import BrokerHost
 from tests.simulation.producers import Producer
+from tests.simulation.rooms import Rooms
 from tests.simulation.searchbook import SearchBook
 from tests.simulation.stories import possible_callbacks
 from tests.simulation.workers import Attempt, SimWorker
@@ -57,8 +64,16 @@ _BACKOFF_MS: Final = 3_000
 class Asked:
     """One job as its producer knows it."""
 
-    def __init__(self, terms: Terms, payload: bytes, us: int) -> None:
+    def __init__(self, terms: Terms, payload: bytes, ext: Ext, us: int) -> None:
         self.terms = terms
+        self.above = above(ext)
+        self.digest = read_unique(ext[UNIQUE]).digest if UNIQUE in ext else b""
+        self.is_bound = BIND in ext
+        self.edits: list[Edit] = []
+        self.was_held = False  # it waited for room, and its times count from when there was some
+        self.is_edited = False  # or may have been replaced by another
+        self.not_before_ms = 0  # wall: where an edit has put it off to, in this life
+        self.edited_life: Life | None = None
         self.payloads = [payload]
         self.first_us = us
         self.heard_us = us  # by the broker, for the last time
@@ -94,6 +109,11 @@ class History:
         self._not_before: dict[bytes, tuple[int, int]] = {}  # id -> lease that ended, us
         self._lives: dict[bytes, Life | None] = {}  # the one that was last delivered
         self._exited: dict[bytes, None] = {}
+        self._replacements: dict[bytes, list[tuple[Terms, bytes]]] = {}  # digest -> what may have taken over
+        self._bounds: dict[str, None] = {}  # kinds of bounds that were ever asked for
+        self._trees: dict[tuple[bytes, int], list[bytes]] = {}  # session, request -> tops
+        self._made: dict[bytes, None] = {}  # by the broker itself
+        self._rooms = Rooms(agenda, lambda id: id in self.asked and id not in self._made)
         self._executors: dict[int, dict[str, str]] = {}  # connection -> task -> executor
         self._possible: dict[bytes, None] = {}  # ids of callbacks that there may be
 
@@ -101,10 +121,12 @@ class History:
 
     def on_submitted(self, producer: Producer, first: int, jobs: list[NewJob], *, fresh: bool) -> None:
         numbered = self._numbered.setdefault(producer.session, {})
-        for seq, (id, terms, payload) in enumerate(jobs, first):
+        for seq, (id, terms, payload, ext) in enumerate(jobs, first):
             numbered[seq] = id
+            if ext and UNIQUE in ext and (unique := read_unique(ext[UNIQUE])).is_replacing:
+                self._replacements.setdefault(unique.digest, []).append((terms, payload))
             if id not in self.asked:
-                self.asked[id] = Asked(terms, payload, self._agenda.us)
+                self.asked[id] = Asked(terms, payload, ext or {}, self._agenda.us)
             else:
                 self.asked[id].payloads.append(payload)
             self.repeated[id] = self.repeated.get(id, 0) + 1
@@ -112,9 +134,17 @@ class History:
     def on_decided(self, producer: Producer, jobs: list[NewJob], verdicts: list[Verdict]) -> None:
         for verdict in verdicts:
             id = self._numbered[producer.session][verdict.seq]
-            if verdict.code not in ("conflict", "busy"):
+            if verdict.code == "exists" and self.asked[id].digest and verdict.id in self.asked:
+                if self.asked[verdict.id].digest != self.asked[id].digest:
+                    raise Violation("U1", f"{id.hex()} is said to be {verdict.id.hex()}, which is another")
+            elif verdict.code == "queue_full" or verdict.code == "too_large":
+                if not self._bounds:
+                    raise Violation("B1", f"{verdict}, and no queue has a bound")
+            elif verdict.code not in ("conflict", "busy"):
                 raise Violation("I9", f"job {id.hex()} got the verdict {verdict}")
-            if verdict.code == "conflict" and len(dict.fromkeys(self.asked[id].payloads)) < 2:
+            asked = self.asked[id]
+            is_changed = asked.is_edited or asked.digest in self._replacements
+            if verdict.code == "conflict" and len(dict.fromkeys(asked.payloads)) < 2 and not is_changed:
                 raise Violation("I9", f"job {id.hex()} is said to be another job, and there is none")
             self._agenda.note("verdict", verdict.code, id)
 
@@ -214,16 +244,18 @@ class History:
 
     def _call_back(self, id: bytes, terms: Terms, payload: bytes) -> None:
         """The broker submitted this job itself."""
-        self.asked[id] = Asked(terms, payload, self._agenda.us)
+        self.asked[id] = Asked(terms, payload, {}, self._agenda.us)
+        self._made[id] = None
         self.repeated[id] = 1
 
     def _ticked(self, record: r.Ticked) -> None:
         """A schedule made a job, as if somebody had submitted it, and heard that it is there."""
         spec, terms, now = record.jobs[0], record.terms[0], self._agenda.now
         self._agenda.note("tick", spec.id, terms.task)
-        asked = self.asked[spec.id] = Asked(terms, spec.payload, self._agenda.us)
+        asked = self.asked[spec.id] = Asked(terms, spec.payload, spec.ext or {}, self._agenda.us)
         asked.is_confirmed = terms.durability == FSYNC
         asked.is_cancelling = True  # the next one may do that
+        self._made[spec.id] = None
         self.repeated[spec.id] = 1
         if record.due_ms > now.wall_ms and self._wall_is_steady:
             self._not_before[spec.id] = (0, self._agenda.us + (record.due_ms - now.wall_ms) * MS)
@@ -232,10 +264,11 @@ class History:
         self.books.on_trimmed(host)
 
     def on_turn(self, host: BrokerHost) -> None:
-        if host.broker.intake.closed_because:
+        if host.broker.intake.why_closed:
             self.audit.ticks.was_unable_ms = self._agenda.now.wall_ms
         self.books.on_turn(host, self._agenda.now)
         self.search.on_turn(host)
+        self._rooms.on_turn(host)
 
     # -- what the broker hears --------------------------------------------------------------------
 
@@ -266,6 +299,20 @@ class History:
                 self._agenda.note("<", number, "Submit", command.first, len(command.jobs))
                 for spec in command.jobs:
                     self.asked[spec.id].heard_us = self._agenda.us
+            case Edit():
+                self._agenda.note("<", number, "Edit", command.id)
+                asked = self.asked[command.id]
+                asked.is_edited, asked.not_before_ms = True, 0
+                self._not_before.pop(command.id, None)
+                asked.edits.append(command)
+                if command.payload is not None:
+                    asked.payloads.append(command.payload)
+            case Bound():
+                self._agenda.note("<", number, "Bound", command.queue)
+                self._bounds[command.when_full] = None
+            case Cancel(tree=True):
+                self._agenda.note("<", number, "Cancel", command.request)
+                self._trees[hello.session, command.request] = command.ids
             case Ack() | Nack():
                 self._agenda.note("<", number, type(command).__name__, command.seq, _leases(command))
                 self._reports.setdefault(hello.session, {})[command.seq] = command
@@ -307,7 +354,11 @@ class History:
         match message:
             case Confirm():
                 self._agenda.note(">", number, "Confirm", message.first, message.count)
+                self._rooms.on_confirm(number, message)
                 self._confirmed(hello.session, message)
+            case Edited():
+                self._agenda.note(">", number, "Edited", message.id, message.state)
+                self._edited(message)
             case Deliver():
                 for delivery in message.jobs:
                     self._agenda.note(">", number, "Deliver", delivery.id, delivery.lease)
@@ -319,6 +370,7 @@ class History:
                 for outcome in message.items:
                     self._ended(host, outcome, is_heard=not host.peers[number].wire.is_cut)
             case Receipts():
+                self._is_felled(host, self._trees.get((hello.session, message.request), []))
                 for receipt in message.items:
                     self._cancelled(host, receipt.id, receipt.code)
             case JobReport():
@@ -329,6 +381,9 @@ class History:
 
     def _confirmed(self, session: bytes, confirm: Confirm) -> None:
         refused = {verdict.seq: None for verdict in confirm.verdicts}
+        for verdict in confirm.verdicts:
+            if verdict.code == "held":
+                self.asked[self._numbered[session][verdict.seq]].was_held = True
         for seq in range(confirm.first, confirm.first + confirm.count):
             if seq in refused:
                 continue
@@ -351,7 +406,7 @@ class History:
         if terms.durability == MEMORY and (terms.on_failure or terms.on_dead):
             self._possible.update(possible_callbacks(delivery))
         asked = self.asked.get(id)
-        if asked is None or delivery.payload not in asked.payloads or terms != asked.terms:
+        if asked is None or not self._was_asked(asked, terms, delivery.payload):
             raise Violation("I2", f"{delivery} is not what anybody submitted")
         if lease >> 40 != host.journal.epoch:
             raise Violation("I8", f"lease {lease} is not of epoch {host.journal.epoch}")
@@ -360,16 +415,28 @@ class History:
         life = self.audit.lives.get(id)
         if asked.receipts and (self.repeated[id] == 1 if life is None else life.end is not None):
             raise Violation("I7", f"job {id.hex()} was delivered after its cancelling was confirmed")
-        is_sure = self._wall_is_steady or host.starts == 1
+        is_sure = (self._wall_is_steady or host.starts == 1) and not asked.is_edited
+        is_early = self._agenda.now.wall_ms < asked.not_before_ms - TICK_US // MS
+        if self._wall_is_steady and is_early and life is asked.edited_life:
+            raise Violation("E1", f"job {id.hex()} was delivered before the time to which it was put off")
+        asked.not_before_ms = 0
         if is_sure and us < asked.first_us + terms.delay_ms * MS - TICK_US:
             raise Violation("I7", f"job {id.hex()} was delivered before its delay of {terms.delay_ms} ms")
         # A delivery waits for the commit of its submission, or of the copy that compaction made of it.
-        expired_us = max(asked.heard_us + terms.expires_ms * MS, asked.committed_us) + _HELD_US
+        from_us = max(asked.heard_us, asked.committed_us) if asked.was_held else asked.heard_us
+        if asked.was_held and terms.durability == MEMORY:
+            is_sure = False  # when it was let in, the journal does not say
+        expired_us = max(from_us + terms.expires_ms * MS, asked.committed_us) + _HELD_US
         if is_sure and terms.expires_ms and us > expired_us:
             raise Violation(
                 "I7", f"job {id.hex()} was delivered though it expired after {terms.expires_ms} ms"
             )
-        if terms.at_ms and not terms.delay_ms and self._agenda.latest_wall_ms() < terms.at_ms:
+        if (
+            terms.at_ms
+            and not terms.delay_ms
+            and not asked.is_edited
+            and self._agenda.latest_wall_ms() < terms.at_ms
+        ):
             raise Violation("I7", f"job {id.hex()} was delivered before its time")
         if self._lives.get(id, life) is not life or (life is None and self.repeated[id] > 1):
             # It has ended, was forgotten, and came back under its old id.
@@ -379,10 +446,36 @@ class History:
         ended, not_before_us = self._not_before.get(id, (lease, 0))
         # Unless an older attempt was taken up again meanwhile, and had another wish.
         is_last = life is None or life.lease in (ended, lease)
+        if asked.digest in self._replacements:
+            is_last = False  # who replaced it had another wish
         if lease > ended and is_last and us < not_before_us - TICK_US:
             raise Violation("I7", f"job {id.hex()} was delivered before the time that its worker asked for")
         self.custody.give(hello, number, delivery, terms)
         self.books.on_delivered(hello, number, lease, self._executors[number][terms.task])
+
+    def _was_asked(self, asked: Asked, terms: Terms, payload: bytes) -> bool:
+        """Is this what somebody submitted, or what it was changed into?"""
+        others = self._replacements.get(asked.digest, [])
+        if others and terms != asked.terms:
+            asked.is_edited = True
+        if asked.is_edited:
+            payloads = [*asked.payloads, *(other[1] for other in others)]
+            return terms.task in (asked.terms.task, *(o[0].task for o in others)) and payload in payloads
+        if payload in [other[1] for other in others]:
+            return any(terms == other[0] for other in others)
+        return payload in asked.payloads and terms == asked.terms
+
+    def _edited(self, edited: Edited) -> None:
+        asked = self.asked[edited.id]
+        if edited.state == "scheduled" and not asked.digest and len(asked.edits) == 1:
+            asked.not_before_ms, asked.edited_life = edited.due_ms, self.audit.lives.get(edited.id)
+
+    def _is_felled(self, host: BrokerHost, tops: list[bytes]) -> None:
+        """All below a tree's top are cancelled when its receipt is said."""
+        for job in host.broker.state.jobs.values():
+            for top in above(job.ext) if job.ext else ():
+                if top in tops and top not in host.broker.state.jobs and self.repeated[top] == 1:
+                    raise Violation("T1", f"job {job.id.hex()} is below {top.hex()}, whose tree is cancelled")
 
     def _acked(self, host: BrokerHost, session: bytes, acked: Acked) -> None:
         for odd in acked.items:
@@ -432,8 +525,11 @@ class History:
                 if outcome.result not in asked.results:
                     raise Violation("I2", f"job {name} succeeded with a result that no worker gave")
             case "cancelled":
-                if not asked.is_cancelling and not self.has_bulk_cancels:
-                    raise Violation("I2", f"job {name} is cancelled, and nobody asked for that")
+                is_asked = asked.is_cancelling or self.has_bulk_cancels
+                if not is_asked and not self._is_reason(asked, outcome.reason):
+                    raise Violation("I2", f"job {name} is cancelled, and nobody asked: {outcome.reason}")
+            case "expired" if asked.is_edited or self._replacements.get(asked.digest):
+                pass  # by other terms than were asked for at first
             case "expired":
                 waited_ms = (self._agenda.us - asked.first_us) // MS + 1
                 # A broker that restarts has only the wall clock to go by; and a job whose next
@@ -447,6 +543,16 @@ class History:
             case _:
                 if not outcome.ending:
                     raise Violation("I2", f"job {name} is dead for no reason")
+
+    def _is_reason(self, asked: Asked, reason: str) -> bool:
+        """May the broker have cancelled this by itself?"""
+        if reason.startswith("dropped for a newer job"):
+            return "drop_oldest" in self._bounds
+        if reason.startswith("a job above it"):
+            return any(self.asked[upper].is_cancelling for upper in asked.above if upper in self.asked)
+        if reason.startswith("the client that it is bound to"):
+            return asked.is_bound
+        return bool(asked.digest) and "waits already" in reason
 
     def _cancelled(self, host: BrokerHost, id: bytes, code: str) -> None:
         self._agenda.note("receipt", code, id)

@@ -49,6 +49,7 @@ class HostPeer:
         self.side = side
         self.is_welcome = False
         self.is_closing = False
+        self.has_parted = False  # it said goodbye
         self.is_given_up = False  # by the broker, who has drawn its conclusions already
 
     @property
@@ -61,7 +62,14 @@ class BrokerHost:
     """Drives the engine as `server/daemon.py` does: drain, decide, commit, speak."""
 
     def __init__(
-        self, agenda: Agenda, rng: Random, witness: Witness, *, slack_bytes: int, outcome_bytes: int
+        self,
+        agenda: Agenda,
+        rng: Random,
+        witness: Witness,
+        *,
+        slack_bytes: int,
+        outcome_bytes: int,
+        memory_bytes: int = 0,
     ) -> None:
         self.agenda = agenda
         self.disk = MemoryDisk(CLUSTER)
@@ -81,6 +89,7 @@ class BrokerHost:
         self._witness = witness
         self._slack_bytes = slack_bytes
         self._outcome_bytes = outcome_bytes
+        self.memory_bytes = memory_bytes
         self._count = 0
         self._inbox: list[Event] = []
         self._turn_is_due = False
@@ -102,6 +111,7 @@ class BrokerHost:
             Random(self._rng.random()),
             compact_slack_bytes=self._slack_bytes,
             outcome_bytes=self._outcome_bytes,
+            memory_bytes=self.memory_bytes,
         )
         for seq, blob in _all(self.journal.read()):
             broker.ledger.load(seq, blob)
@@ -116,6 +126,12 @@ class BrokerHost:
         self.agenda.note("broker starts", self.journal.epoch)
         self._witness.on_started(self)
         self._schedule_turn()
+
+    def set_memory(self, budget_bytes: int) -> None:
+        """From now on it may take so much."""
+        self.memory_bytes = budget_bytes
+        if self.is_up:
+            self.broker.memory._budget_bytes = budget_bytes
 
     def crash(self, *, power: bool = False) -> None:
         """Everything in memory is gone; with `power` also what was written without fsync."""
@@ -182,6 +198,7 @@ class BrokerHost:
                 case Pong() | Unsupported():
                     self._post(Heard(peer.number))
                 case Goodbye():
+                    peer.has_parted = True
                     self._part(peer, b"")
                     return
                 case _:
@@ -217,7 +234,7 @@ class BrokerHost:
         if peer.is_welcome:
             if not peer.is_given_up:
                 self._witness.on_lost(peer.hello, peer.number)
-            self._post(Lost(peer.number))
+            self._post(Lost(peer.number, peer.has_parted))
 
     # -- turns ------------------------------------------------------------------------------------
 

@@ -9,19 +9,25 @@ from typing import Any, Final
 from msgspec import structs
 
 from taskq.client.session import ClientSession
-from taskq.core import attempts, callbacks, compaction, schedules, search_kinds, verbs
+from taskq.core import attempts, callbacks, compaction, intake, schedules, search_kinds, verbs
 from taskq.core import records as r
 from taskq.core.attempts import Attempts
+from taskq.core.bindings import Bindings
+from taskq.core.bounds import Room
 from taskq.core.broker import Broker
 from taskq.core.callbacks import Callbacks
+from taskq.core.cancels import Cancels
 from taskq.core.compaction import Compaction
 from taskq.core.controls import Controls
+from taskq.core.editing import Editing
 from taskq.core.effects import Close, Effect, Now
 from taskq.core.endings import Endings
 from taskq.core.gates import Gate
+from taskq.core.indexes import Index, Kin, Uniques
 from taskq.core.intake import Intake
-from taskq.core.job import RUNNING, Job
+from taskq.core.job import RUNNING, SCHEDULED, Job
 from taskq.core.ledger import Ledger
+from taskq.core.memory import Memory
 from taskq.core.outbox import Outbox, Parcel
 from taskq.core.peers import Peers
 from taskq.core.presence import Presence
@@ -33,22 +39,24 @@ from taskq.core.schedule import Schedule, tick_id
 from taskq.core.schedules import Schedules
 from taskq.core.search_kinds import Listing
 from taskq.core.searches import Searches
+from taskq.core.sieve import Sieve
 from taskq.core.snapshot import Snapshot
 from taskq.core.state import Kept, Session, State
 from taskq.core.timers import Kind, Timers
+from taskq.core.uniqueness import Uniqueness
 from taskq.core.verbs import Verbs
 from taskq.core.watchers import Watchers
 from taskq.core.workers import Pool, Slots, Worker
 from taskq.errors import JournalFull
 from taskq.journal.memory import MemoryJournal
 from taskq.protocol.calendar import Calendar, due
+from taskq.protocol.ext import UNIQUE, read_unique
 from taskq.protocol.messages import (
     OS,
     Ack,
     Acked,
     Announce,
     AttemptReport,
-    Cancel,
     Confirm,
     Failure,
     Held,
@@ -59,7 +67,6 @@ from taskq.protocol.messages import (
     Receipts,
     Reply,
     Submit,
-    Terms,
     Welcome,
 )
 from taskq.protocol.messages import Recall as RecallMessage
@@ -196,19 +203,19 @@ def ids_are_not_compared(patch: Patch) -> None:
     def never(self: Intake, submit: Submit, horizon_ms: int) -> bool:
         return True
 
-    def nothing(self: Intake, spec: JobSpec, terms: list[Terms], fresh: dict[bytes, JobSpec]) -> None:
+    def nothing(self: Sieve, spec: JobSpec) -> None:
         return None
 
     patch.set(Intake, "_are_plain", never)
-    patch.set(Intake, "_there", nothing)
+    patch.set(Sieve, "_there", nothing)
 
 
 @mutant
 def session_floor_is_ignored(patch: Patch) -> None:
     sift = Intake._sift
 
-    def forgetful(self: Intake, known: Session | None, submit: Submit, horizon_ms: int) -> object:
-        return sift(self, None, submit, horizon_ms)
+    def forgetful(self: Intake, known: Session | None, *rest: Any) -> object:
+        return sift(self, None, *rest)
 
     patch.set(Intake, "_sift", forgetful)
 
@@ -457,15 +464,10 @@ def backoffs_are_skipped(patch: Patch) -> None:
 
 @mutant
 def cancelling_only_says_so(patch: Patch) -> None:
-    cancel = Broker._cancel
+    def lazy(cancels: Cancels, ids: list[bytes], reason: str, now: Now) -> int:
+        return len(ids)
 
-    def lazy(broker: Broker, peer: Any, command: Cancel, now: Now) -> None:
-        cancel_jobs = broker.endings.cancel
-        broker.endings.cancel = lambda jobs, reason, now: None  # type: ignore[method-assign]  # planted
-        cancel(broker, peer, command, now)
-        broker.endings.cancel = cancel_jobs  # type: ignore[method-assign]  # and taken out again
-
-    patch.set(Broker, "_cancel", lazy)
+    patch.set(Cancels, "_end", lazy)
 
 
 @mutant
@@ -839,3 +841,124 @@ def what_waits_for_a_job_is_not_told(patch: Patch) -> None:
 @mutant
 def compaction_forgets_schedules(patch: Patch) -> None:
     patch.set(Compaction, "_restate_schedules", lambda self, entry, names: None)
+
+
+# -- what waits, and how much of it -------------------------------------------------------------------
+
+
+@mutant
+def uniqueness_is_checked_at_the_door_only(patch: Patch) -> None:
+    """Who goes back to waiting does not look whether another waits already."""
+    patch.set(Uniqueness, "waits_instead", lambda self, job, waiting: None)
+
+
+@mutant
+def claims_are_forgotten_by_a_restart(patch: Patch) -> None:
+    begin = Uniqueness.begin
+
+    def forgetful(uniqueness: Uniqueness, now: Now) -> None:
+        uniqueness._state.uniques.claims.clear()
+        begin(uniqueness, now)
+
+    patch.set(Uniqueness, "begin", forgetful)
+
+
+@mutant
+def claims_end_with_their_jobs(patch: Patch) -> None:
+    leave = Uniques.leave
+
+    def hasty(uniques: Uniques, job: Job) -> None:
+        leave(uniques, job)
+        uniques.claims.pop(read_unique((job.ext or {})[UNIQUE]).digest, None)
+
+    patch.set(Uniques, "leave", hasty)
+
+
+@mutant
+def compaction_forgets_claims(patch: Patch) -> None:
+    patch.set(Compaction, "_restate_claims", lambda self, entry, digests: None)
+
+
+@mutant
+def a_message_is_one_job_to_its_queue(patch: Patch) -> None:
+    """Jobs of one message do not see those before them."""
+
+    def blind(room: Room, queue: str, size: int, jobs: int = 1) -> tuple[str, str]:
+        room._taken.clear()
+        return take(room, queue, size, jobs)
+
+    take = Room.take
+    patch.set(Room, "take", blind)
+
+
+@mutant
+def nobody_looks_after_who_waits_for_room(patch: Patch) -> None:
+    patch.set(Intake, "admit_held", lambda self, now: iter(()))
+
+
+@mutant
+def what_is_held_is_taken_for_accepted(patch: Patch) -> None:
+    refused_by_now = intake._refused_by_now
+
+    def careless(known: Session | None, submit: Submit, verdicts: list[Any]) -> list[int]:
+        return refused_by_now(known, submit, [each for each in verdicts if each.code != "held"])
+
+    patch.set(intake, "_refused_by_now", careless)
+
+
+@mutant
+def who_leaves_a_line_is_still_counted(patch: Patch) -> None:
+    patch.set(Index, "wait_no_more", lambda self, job: None)
+
+
+@mutant
+def memory_has_no_bound(patch: Patch) -> None:
+    patch.set(Memory, "left_bytes", property(lambda self: 1 << 62))
+    patch.set(Memory, "has_room", lambda self, specs: True)
+
+
+@mutant
+def edits_are_not_recorded(patch: Patch) -> None:
+    def edit(ledger: Ledger, record: r.Edited, durability: int) -> None:
+        ledger.state.edited(record, ledger.state.jobs[record.jobs[0].id].seq)
+
+    patch.set(Ledger, "edit", edit)
+
+
+@mutant
+def an_edit_leaves_the_old_time(patch: Patch) -> None:
+    wait = Editing._wait
+
+    def hasty(editing: Editing, job: Job, state: Any, now: Now) -> None:
+        wait(editing, job, state, now)
+        if state is SCHEDULED:
+            editing._timers.after(now.boot_ms, "due", job.id, job.due_ms)
+
+    patch.set(Editing, "_wait", hasty)
+
+
+@mutant
+def trees_end_with_the_first_branch(patch: Patch) -> None:
+    enter = Kin.enter
+
+    def shallow(kin: Kin, job: Job) -> None:
+        ext = job.ext or {}
+        job.ext = {name: value for name, value in ext.items() if name != "ancestors"}
+        enter(kin, job)
+        job.ext = ext
+
+    leave = Kin.leave
+
+    def leave_shallow(kin: Kin, job: Job) -> None:
+        ext = job.ext or {}
+        job.ext = {name: value for name, value in ext.items() if name != "ancestors"}
+        leave(kin, job)
+        job.ext = ext
+
+    patch.set(Kin, "enter", shallow)
+    patch.set(Kin, "leave", leave_shallow)
+
+
+@mutant
+def nobody_misses_who_is_gone(patch: Patch) -> None:
+    patch.set(Bindings, "_miss", lambda self, session, now: None)

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
+from taskq import limits
 from taskq.client.session import Answer, ClientSession, NewJob, Submission
+from taskq.protocol.ext import ACTIVE, QUEUED, SECONDS, Unique, above
 from taskq.protocol.messages import (
     FSYNC,
     MEMORY,
@@ -13,6 +15,7 @@ from taskq.protocol.messages import (
     CatchUp,
     DropSchedule,
     Durability,
+    Ext,
     ListSchedules,
     Message,
     Outcome,
@@ -52,6 +55,8 @@ class Taste:
         self.retries = rng.random() < 0.8
         self.priorities = rng.choice(((0,), (0, 0, 5, -50)))
         self.callbacks = rng.random() < 0.4
+        # Uniqueness, trees, bound jobs, edits, bounded queues: in half of all runs.
+        self.intake = rng.random() < 0.5
         self.keeps = rng.choice(((3_600_000,), (3_600_000, 0), (3_600_000, 1_000, 0)))
 
     def terms(self, rng: Random, wall_ms: int) -> Terms:
@@ -110,6 +115,26 @@ class Taste:
             jitter_ms=rng.choice((0, 0, 700)),
         )
 
+    def ext(self, rng: Random, session: bytes, above: list[bytes]) -> Ext | None:
+        """What is rare of a job; `above` is a line of jobs under which it may be submitted."""
+        if not self.intake:
+            return None
+        ext: Ext = {}
+        if rng.random() < 0.2:
+            ext["key"] = rng.choice((b"ann", b"bob"))
+        if rng.random() < 0.4:
+            scope = rng.choice((QUEUED, ACTIVE, SECONDS))
+            window_ms = rng.choice((50, 1_500, 5_000)) if scope == SECONDS else 0
+            digest = rng.choice((b"one", b"two", b"three")).ljust(16, b".")
+            ext["unique"] = Unique(scope, digest, window_ms, rng.random() < 0.3).pack()
+        if rng.random() < 0.15:
+            ext["bind"] = session
+        if above and rng.random() < 0.4:
+            ext["parent"] = above[0]
+            if above[1:]:
+                ext["ancestors"] = b"".join(above[1:])
+        return ext or None
+
     def _retry(self, rng: Random) -> RetryTerms:
         if not self.retries:
             return RetryTerms()
@@ -152,12 +177,20 @@ class Producer(Process):
             if terms is None and (chosen is None or rng.random() < 0.4):
                 chosen = self._taste.terms(rng, self.agenda.now.wall_ms)
             assert chosen is not None
-            jobs.append((rng.randbytes(16), chosen, rng.randbytes(rng.randrange(1, 40))))
+            ext = self._taste.ext(rng, self.session, self._line())
+            jobs.append((rng.randbytes(16), chosen, rng.randbytes(rng.randrange(1, 40)), ext))
         self.say(jobs, fresh=True)
         self.jobs += jobs
         if rng.random() < 0.8:
-            self.watch([id for id, _, _ in jobs])
+            self.watch([job[0] for job in jobs])
         return jobs
+
+    def _line(self) -> list[bytes]:
+        """A job of ours, and those above it."""
+        if not self.jobs:
+            return []
+        id, _, _, ext = self.rng.choice(self.jobs)
+        return [id, *above(ext or {})][: limits.ANCESTORS_MAX]
 
     def say(self, jobs: list[NewJob], *, fresh: bool) -> None:
         """Submit these, known or not."""
@@ -173,10 +206,12 @@ class Producer(Process):
         known = others or self.jobs
         if not known:
             return
-        id, terms, payload = self.rng.choice(known)
+        id, terms, payload, ext = self.rng.choice(known)
         if self.rng.random() < 0.3:
             payload += b"!"
-        self.say([(id, terms, payload)], fresh=False)
+        if ext:  # it is bound to one session, and this may be another
+            ext = {name: value for name, value in ext.items() if name != "bind"}
+        self.say([(id, terms, payload, ext)], fresh=False)
 
     def watch(self, ids: list[bytes]) -> None:
         pending = dict.fromkeys(ids)
@@ -195,10 +230,43 @@ class Producer(Process):
     def cancel(self) -> None:
         if not self.jobs:
             return
-        ids = [id for id, _, _ in self.rng.sample(self.jobs, min(len(self.jobs), self.rng.randrange(1, 4)))]
-        self.agenda.note(self.name, "cancels", *ids)
+        ids = [job[0] for job in self.rng.sample(self.jobs, min(len(self.jobs), self.rng.randrange(1, 4)))]
+        tree = self._taste.intake and self.rng.random() < 0.4
+        self.agenda.note(self.name, "cancels", *ids, "tree" if tree else "")
         self._diary.on_cancelling(ids)
-        self._ask(lambda on_answer: self.speaker.cancel(ids, "no longer wanted", on_answer))
+        self._ask(lambda on_answer: self.speaker.cancel(ids, "no longer wanted", on_answer, tree=tree))
+
+    def edit(self) -> None:
+        """Change one of our jobs, if it still waits."""
+        if not self.jobs:
+            return
+        rng = self.rng
+        id = rng.choice(self.jobs)[0]
+        changes: dict[str, Any] = {}
+        if rng.random() < 0.6:
+            changes["delay_ms"] = rng.choice((0, rng.randrange(3_000)))
+        if rng.random() < 0.3:
+            changes["queue"] = rng.choice(QUEUES)
+        if rng.random() < 0.3:
+            changes["payload"] = rng.randbytes(rng.randrange(1, 40))
+        if rng.random() < 0.2:
+            changes["expires_ms"] = rng.choice((0, rng.randrange(50, 6_000)))
+        self.agenda.note(self.name, "edits", id, changes)
+        self._ask(lambda on_answer: self.speaker.edit(id, changes, on_answer))
+
+    def bound(self, queue: str, **bound: Any) -> None:
+        """So much may wait in a queue."""
+        self.agenda.note(self.name, "bounds", queue, bound)
+        self._ask(lambda on_answer: self.speaker.bound(queue, bound, on_answer))
+
+    def bound_somehow(self) -> None:
+        rng = self.rng
+        bound: dict[str, Any] = {"when_full": rng.choice(("reject", "wait", "wait", "drop_oldest"))}
+        if rng.random() < 0.8:
+            bound["max_jobs"] = rng.randrange(1, 8)
+        if rng.random() < 0.3:
+            bound["max_bytes"] = rng.randrange(30, 300)
+        self.bound(rng.choice(QUEUES), **bound)
 
     def ask(self) -> None:
         """How is the broker, or one job?"""
@@ -210,6 +278,9 @@ class Producer(Process):
 
     def act(self, others: list[NewJob]) -> None:
         """One thing that producers do."""
+        if self._taste.intake and self.rng.random() < 0.2:
+            self.edit() if self.rng.random() < 0.6 else self.bound_somehow()
+            return
         dice = self.rng.random()
         if dice < 0.62:
             self.submit(self.rng.choice((1, 1, 2, 5, 12)))

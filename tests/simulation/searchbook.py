@@ -125,7 +125,7 @@ class SearchBook:
         if report.done > report.matched or (bulk.dry_run and report.done):
             raise Violation("search", f"{report} of {bulk}")
         left = [id for id, seen in watched.alike.items() if seen[0] in FOR[bulk.verb]]
-        if left and not bulk.dry_run:
+        if left and not bulk.dry_run and not report.skipped.get("exists"):
             raise Violation("search", f"{bulk.verb} by {bulk.filter} has left out {left[0].hex()}")
         if bulk.dry_run and report.matched < len(left):
             raise Violation("search", f"{report} of a dry run, and {len(left)} were there all the while")
@@ -133,7 +133,7 @@ class SearchBook:
 
 def _print(job: Job | Kept) -> Print:
     if isinstance(job, Job):
-        return (job.state, job.lease, job.submitted_ms)
+        return (job.state, job.lease, job.submitted_ms, job.terms)  # it may be edited
     return (job.state, job.item.lease, job.item.submitted_ms, job.item.finished_ms)
 
 

@@ -50,7 +50,7 @@ class Story(World):
         return self.worker(self.add_supervisor())
 
     def submit(self, count: int = 1, terms: Terms = JOB) -> list[bytes]:
-        ids = [id for id, _, _ in self.producer.submit(count, terms=terms)]
+        ids = [job[0] for job in self.producer.submit(count, terms=terms)]
         self.wait(100 * MS)
         return ids
 

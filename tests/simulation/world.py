@@ -31,6 +31,8 @@ REST_BOUND_US: Final = 240 * SECOND
 _DETECTION_US: Final = (limits.BEAT_MS * limits.SILENT_BEATS + 1_500) * MS
 # How soon when its supervisor sees it die: SIGCHLD, the slowest of our links, a turn.
 _EXIT_US: Final = 150 * MS
+# How soon what is bound to a dead producer is cancelled: silence, and the time it has to come back.
+_BINDING_US: Final = _DETECTION_US + limits.BIND_GRACE_MS * MS + SECOND
 _PROBE_MS: Final = 2_000
 # Schedules that people make, and those that code declares.
 RUNTIME: Final = ("s1", "s2")
@@ -55,6 +57,7 @@ class Plan(Struct):
     searches: int = 0
     steering: int = 0  # what people do with schedules
     declaring: bool = False  # and what code does
+    memory_bytes: int = 0
     small: bool = False  # whoever runs this world makes its limits small
 
     @staticmethod
@@ -76,6 +79,7 @@ class Plan(Struct):
             searches=rng.choice((0, 0, 3, 12)),
             steering=rng.randrange(2, 15) if rng.random() < 0.4 else 0,
             declaring=rng.random() < 0.2,
+            memory_bytes=rng.choice((0, 0, 0, 10_000)),
         )
 
 
@@ -103,6 +107,7 @@ class World:
             self.history,
             slack_bytes=self.plan.slack_bytes,
             outcome_bytes=self.plan.outcome_bytes,
+            memory_bytes=self.plan.memory_bytes,
         )
         self.temper = Temper(self._random("temper"))
         self.producers: list[Producer] = []
@@ -204,6 +209,29 @@ class World:
         self.agenda.after(self.rng.randrange(20 * MS), operator.start)
         return operator
 
+    def send_leaver(self) -> None:
+        """Somebody binds a job for much later to itself, and dies."""
+        leaver = self.add_producer()
+        self.producers.remove(leaver)  # it cannot be asked for anything else
+        later = Terms(task=next(iter(EXECUTORS)), queue=QUEUES[0], delay_ms=60_000)
+        job: NewJob = (leaver.rng.randbytes(16), later, b"bound", {"bind": leaver.session})
+        self.agenda.after(SECOND, lambda: leaver.say([job], fresh=True))
+        self.agenda.after(2 * SECOND, lambda: self.lose_producer(leaver))
+        self.agenda.run_until(self.agenda.us + 3 * SECOND)
+
+    def lose_producer(self, producer: Producer) -> None:
+        """It dies, and what is bound to it is not wanted any more."""
+        producer.kill()
+        self.agenda.after(_BINDING_US, lambda: self._is_unbound(producer))
+
+    def _is_unbound(self, producer: Producer) -> None:
+        if not self.host.is_up or self.agenda.us - self.host.started_us < _BINDING_US:
+            self.agenda.after(_BINDING_US, lambda: self._is_unbound(producer))
+            return
+        for job in self.host.broker.state.jobs.values():
+            if (job.ext or {}).get("bind") == producer.session:
+                raise Violation("L1", f"job {job.id.hex()} is bound to {producer.name}, which is dead")
+
     # -- busy and faulty --------------------------------------------------------------------------
 
     def make_trouble(self) -> None:
@@ -296,6 +324,8 @@ class World:
         # What is to run at a calendar time would wait for days if the clock had been ahead of itself.
         self.agenda.jump_wall(max(self.agenda.latest_wall_ms() - self.agenda.now.wall_ms, 0))
         self.add_worker(able=True)
+        if self.taste.intake and self.rng.random() < 0.3:
+            self.send_leaver()
         # Somebody who waits for nothing else: the other producers wait for jobs.
         self.caretaker = self.add_producer()
         for operator in self.operators:
@@ -364,6 +394,11 @@ class World:
         self.temper.steady(_PROBE_MS)
         workers = self._living()
         producer = self.add_producer()
+        self.host.set_memory(0)
+        self.agenda.run_until(self.agenda.us + SECOND)
+        if self.taste.intake:
+            for queue in QUEUES:
+                producer.bound(queue)
         # Enough for what they ask for beyond their slots, too.
         count = sum(lane.slots + lane.extra for worker in workers for lane in worker.lanes.values())
         self.agenda.run_until(self.agenda.us + SECOND)
