@@ -102,8 +102,8 @@ RANDOM_FOR_TYPING: Final = ("taskq.core", "random.Random")
 
 LINES_MAX: Final = 400
 LONG: Final = {
-    "taskq/client/app.py": "x",
-    "taskq/core/attempts.py": "x",
+    "taskq/client/app.py": "the public face: every verb with its manual",
+    "taskq/core/attempts.py": "an attempt's whole life, all of it over the same few tables",
     "taskq/core/broker.py": "the router: some lines for each message",
     "taskq/core/state.py": "one short method for each record, and no decisions",
     "taskq/protocol/messages.py": "a table: one struct per message, and no logic",

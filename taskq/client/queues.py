@@ -5,19 +5,17 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from taskq.client.options import checked_name
 from taskq.client.producer import ASK_TIMEOUT
+from taskq.client.steering import QueueSteering
 from taskq.protocol.messages import Bounded, WhenFull
 
 if TYPE_CHECKING:
-    from taskq.client.app import TaskQ
+    pass
 
 _COUNT_MAX = 2**53
 
 
-class QueuesControl:
+class QueuesControl(QueueSteering):
     """Made by TaskQ. What is said here is journaled, and survives the broker."""
-
-    def __init__(self, app: "TaskQ") -> None:
-        self._app = app
 
     async def configure(
         self,

@@ -33,7 +33,7 @@ from taskq.core.effects import (
 from taskq.core.endings import Endings
 from taskq.core.held import HeldBack
 from taskq.core.intake import Intake
-from taskq.core.job import OVERDUE, READY, RUNNING, SCHEDULED, Job
+from taskq.core.job import READY, RUNNING, Job
 from taskq.core.ledger import Ledger
 from taskq.core.memory import Memory
 from taskq.core.outbox import Outbox
@@ -50,6 +50,7 @@ from taskq.core.timers import Timer, Timers
 from taskq.core.timetable import Timetable
 from taskq.core.uniqueness import Uniqueness
 from taskq.core.verbs import Verbs
+from taskq.core.waits import Waits, is_wanted
 from taskq.core.watchers import Watchers
 from taskq.core.why import Why
 from taskq.core.workers import Roster
@@ -138,6 +139,7 @@ class Broker:
             self.out,
             rng,
         )
+        self.waits = Waits(self.timers, self.attempts, self.endings)
         self.bounds = Bounds(self.ledger, self.endings, self.held, self.out)
         self.editing = Editing(self.ledger, self.queues, self.timers, self.attempts, self.out)
         self.intake = Intake(self.ledger, self.uniqueness, self.editing, self.bounds, self.held, self.memory)
@@ -196,7 +198,7 @@ class Broker:
         self.bindings.begin(now)
         ready: list[Job] = []
         for job in self.state.jobs.values():
-            self._set_timers(job, now)
+            self.waits.recover(job, now)
             if job.state == READY:
                 # Who waited before goes on waiting: a restart is nobody's turn.
                 job.turn = self.attempts.turn - max(now.wall_ms - job.submitted_ms, 0) * 1_000
@@ -400,26 +402,6 @@ class Broker:
 
     # -- timers -------------------------------------------------------------------------------
 
-    def _set_timers(self, job: Job, now: Now) -> None:
-        """After a restart: waits go on from the wall times that the records hold, and take no longer
-        than they would have in all: somebody may have set the clock back meanwhile."""
-        if job.state == SCHEDULED:
-            began_ms = job.started_ms or job.submitted_ms
-            wait_ms = min(max(job.due_ms - now.wall_ms, 0), job.due_ms - began_ms)
-            if job.due_ms == job.terms.at_ms:
-                self.timers.at(job.due_ms, "due", job.id, job.due_ms)
-            else:
-                self.timers.after(now.boot_ms + wait_ms, "due", job.id, job.due_ms)
-        if job.expires_at_ms:
-            wait_ms = min(max(job.expires_at_ms - now.wall_ms, 0), job.terms.expires_ms)
-            self.timers.after(now.boot_ms + wait_ms, "expires", job.id, job.expires_at_ms)
-        if job.state == RUNNING and job.terms.timeout_ms:
-            timeout_ms = job.terms.timeout_ms
-            left_ms = min(max(job.started_ms + timeout_ms - now.wall_ms, 0), timeout_ms)
-            self.timers.after(
-                now.boot_ms + left_ms + limits.TIMEOUT_BACKSTOP_MS, "timeout", job.id, job.lease
-            )
-
     def _fire(self, timer: Timer, now: Now) -> None:
         kind, key, mark = timer
         if isinstance(key, bytes):
@@ -433,7 +415,7 @@ class Broker:
                 case _:
                     job = self.state.jobs.get(key)
                     if job is not None:
-                        self._fire_job(job, kind, mark, now)
+                        self.waits.fire(job, kind, mark, now)
             return
         match kind:
             case "silent":
@@ -465,18 +447,4 @@ class Broker:
         if kind == "bound":
             return self.bindings.is_missed(key, mark)
         job = self.state.jobs.get(key)
-        if job is None:
-            return False
-        # A lease that was lost may be taken up again.
-        return job.lease == mark if kind == "timeout" else mark in (job.due_ms, job.expires_at_ms)
-
-    def _fire_job(self, job: Job, kind: str, mark: int, now: Now) -> None:
-        if kind == "due" and job.state is SCHEDULED and job.due_ms == mark:
-            self.attempts.due(job)
-        elif kind == "expires" and job.expires_at_ms == mark:
-            if job.state is RUNNING:  # the attempt may go on, but there will be no other
-                job.turn = OVERDUE
-            else:
-                self.endings.expire([job], now)
-        elif kind == "timeout":
-            self.attempts.time_out(job, mark, now)
+        return job is not None and is_wanted(job, kind, mark)

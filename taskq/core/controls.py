@@ -104,10 +104,6 @@ class Controls:
 
     # -- telling ------------------------------------------------------------------------------
 
-    def closed(self, queue: str) -> r.Setting | None:
-        """Why nothing new is accepted in this queue, if that was decided."""
-        return self._settings.get(("queue", queue, "", "closed", False))
-
     def report(self, question: AskSettings) -> Settings:
         items = [
             SettingReport(

@@ -66,6 +66,8 @@ class Intake:
         terms_count = len(submit.terms)
         if any(terms.at_ms > horizon_ms for terms in submit.terms):
             return False
+        if self._state.closed and any(terms.queue in self._state.closed for terms in submit.terms):
+            return False
         for spec in submit.jobs:
             job_id = spec.id
             if job_id in jobs or job_id in outcomes or spec.terms >= terms_count:

@@ -99,6 +99,8 @@ class Sieve:
             return self._replace(seq, other, spec, now) or Verdict(seq, "exists", text, other)
         if self._closed_because:
             return Verdict(seq, "busy", self._closed_because)
+        if (closed := why_closed(self._state, terms.queue)) != "":
+            return Verdict(seq, "busy", closed)
         size = len(spec.payload) + ext_bytes(spec.ext)
         self._left_bytes -= cost(size)
         if self._left_bytes < 0:
@@ -151,3 +153,12 @@ class Sieve:
             return index
         self._terms.append(structs.replace(terms, durability=durability))
         return len(self._terms) - 1
+
+
+def why_closed(state: State, queue: str) -> str:
+    """Why this queue accepts nothing new; nothing: it does."""
+    setting = state.closed.get(queue)
+    if setting is None:
+        return ""
+    by = f" by {setting.by}" if setting.by else ""
+    return f"queue {queue!r} is drained{by}" + (f": {setting.reason}" if setting.reason else "")

@@ -61,6 +61,7 @@ class State:
         self.sessions: dict[bytes, Session] = {}
         self.settings: dict[r.SettingKey, r.Setting] = {}
         self.setting_seqs: dict[r.SettingKey, int] = {}  # the batch that says so
+        self.closed: dict[str, r.Setting] = {}  # of those: queues that accept nothing new
         self.schedules: dict[str, Schedule] = {}
         self.outcome_bytes = 0  # what the outcomes cost in memory
         self.dead_jobs = 0  # of the outcomes
@@ -300,6 +301,11 @@ class State:
 
     def set(self, record: r.Setting, seq: int) -> None:
         key = r.key_of(record)
+        if record.kind == "closed":
+            if record.is_set:
+                self.closed[record.name] = record
+            else:
+                self.closed.pop(record.name, None)
         if record.is_set:
             self.settings[key] = record
             self.setting_seqs[key] = seq

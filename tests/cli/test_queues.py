@@ -10,6 +10,7 @@ import pytest
 from taskq.cli.exits import Exit
 from taskq.cli.main import run
 from taskq.client.app import TaskQ
+from taskq.errors import Busy, SubmitErrors
 from taskq.testing.fleet import Fleet
 
 TASKS = """
@@ -99,6 +100,16 @@ def test_a_purge_says_how_many_and_cancels_what_waits(capsys: pytest.CaptureFixt
     assert "nobody is there to ask" in said(capsys, "purge", "mail", code=Exit.USAGE)
     assert "3 jobs cancelled" in said(capsys, "purge", "mail", "--yes")
     said(capsys, "resume", "mail")
+
+
+def test_a_drained_queue_refuses_new_jobs_and_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "accepts nothing new" in said(capsys, "drain", "mail", "--reason", "moving", "--yes")
+    with pytest.raises(SubmitErrors) as refused:
+        submitted(1)
+    (error,) = refused.value.exceptions
+    assert isinstance(error, Busy) and "queue 'mail' is drained by" in str(error) and "moving" in str(error)
+    assert "goes on" in said(capsys, "resume", "mail")
+    assert len(submitted(1)) == 1
 
 
 @pytest.mark.parametrize(

@@ -171,3 +171,16 @@ def test_a_time_that_nobody_will_see_is_refused() -> None:
     world.submit("never", at_ms=world.now.wall_ms + limits.HORIZON_MS + 1)
     assert world.verdicts() == [(1, "invalid")]
     assert world.state("never") == "unknown"
+
+
+def test_a_drained_queue_accepts_nothing_new_and_runs_what_it_has() -> None:
+    world = World().submit("a", queue="mail").steer("queue", "mail", "closed", reason="moving")
+    world.submit("b", queue="mail").submit("c")
+    assert world.state("b") == "unknown"
+    assert world.state("c") == "ready"
+    assert world.worker("w", queues=("mail",)).holds("w") == ["a"]
+    world.restart().submit("d", queue="mail")
+    (verdict,) = world.verdict_list()
+    assert (verdict.code, verdict.text) == ("busy", "queue 'mail' is drained by ops: moving")
+    world.steer("queue", "mail", "closed", is_set=False).submit("e", queue="mail")
+    assert world.state("e") == "ready"

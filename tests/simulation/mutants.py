@@ -45,6 +45,7 @@ from taskq.core.state import Kept, Session, State
 from taskq.core.timers import Kind, Timers
 from taskq.core.uniqueness import Uniqueness
 from taskq.core.verbs import Verbs
+from taskq.core.waits import Waits
 from taskq.core.watchers import Watchers
 from taskq.core.workers import Pool, Slots, Worker
 from taskq.errors import JournalFull
@@ -477,13 +478,13 @@ def cancelled_jobs_stay_in_line(patch: Patch) -> None:
 
 @mutant
 def expiry_is_ignored(patch: Patch) -> None:
-    fire = Broker._fire_job
+    fire = Waits.fire
 
-    def lazy(broker: Broker, job: Job, kind: str, mark: int, now: Now) -> None:
+    def lazy(waits: Waits, job: Job, kind: str, mark: int, now: Now) -> None:
         if kind != "expires":
-            fire(broker, job, kind, mark, now)
+            fire(waits, job, kind, mark, now)
 
-    patch.set(Broker, "_fire_job", lazy)
+    patch.set(Waits, "fire", lazy)
 
 
 # -- limits and pauses ----------------------------------------------------------------------------------
