@@ -205,6 +205,8 @@ class Broker:
                 ready.append(job)
             elif job.state == RUNNING:
                 self.presence.expect_back(job)
+        # What compaction has written again is read behind what came after it.
+        ready.sort(key=_turn)
         self.controls.begin(now)
         self.schedules.begin(now)
         if not self.roster.workers:
@@ -448,3 +450,7 @@ class Broker:
             return self.bindings.is_missed(key, mark)
         job = self.state.jobs.get(key)
         return job is not None and is_wanted(job, kind, mark)
+
+
+def _turn(job: Job) -> int:
+    return job.turn

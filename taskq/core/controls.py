@@ -42,7 +42,7 @@ class Controls:
         self._queues = queues
         self._roster = roster
         self._timers = timers
-        self._ending: dict[int, SettingKey] = {}  # pauses with an end, by the number of their timer
+        self._ending: dict[int, r.Setting] = {}  # pauses with an end, by the number of their timer
         self._count = 0
 
     def begin(self, now: Now) -> None:
@@ -98,8 +98,9 @@ class Controls:
 
     def end_pause(self, number: int, now: Now) -> None:
         """The time of a pause is over; called by its timer."""
-        setting = self._settings.get(self._ending.pop(number, ("", "", "", "", False)))
-        if setting is not None and setting.until_ms:
+        setting = self._ending.pop(number, None)
+        # Another may have been decided meanwhile, for longer.
+        if setting is not None and self._settings.get(r.key_of(setting)) == setting:
             self._set([structs.replace(setting, is_set=False, wall_ms=now.wall_ms)], now)
 
     # -- telling ------------------------------------------------------------------------------
@@ -156,7 +157,7 @@ class Controls:
             # In no more time than it was to take: somebody may have set the clock back meanwhile.
             wait_ms = min(max(setting.until_ms - now.wall_ms, 0), setting.until_ms - setting.wall_ms)
             self._count += 1
-            self._ending[self._count] = r.key_of(setting)
+            self._ending[self._count] = setting
             self._timers.after(now.boot_ms + wait_ms, "pause", self._count)
 
     def _look_again(self, spots: Iterable[Spot], now: Now) -> None:

@@ -157,9 +157,13 @@ class Gate:
     def waiting(self) -> int:
         return sum(map(len, self._parked.values()))
 
-    def is_idle(self) -> bool:
-        """Would a gate made anew be the same? (A bucket that was full when somebody last looked.)"""
-        return not (self.running or self._parked) and self._level >= self._burst * self.rate_ms
+    def is_idle(self, now_ms: int) -> bool:
+        """Would a gate made anew be the same?"""
+        if self.running or self._parked:
+            return False
+        if self.rate_count:
+            self._refill(now_ms)
+        return self._level >= self._burst * self.rate_ms
 
     def next_ms(self, now_ms: int) -> int:
         """When its rate lets the next one start, boot ms."""

@@ -88,6 +88,8 @@ class Lane:
         """In front of all that are of its rank or later: mostly the front, where it has been before."""
         if id(job) in self._gone:  # its place is still there
             self._gone.remove(id(job))
+        elif self.jobs and self.rank(job) <= self.rank(self.jobs[0]):
+            self.jobs.appendleft(job)
         else:
             self.jobs.insert(self._bisect(self.rank(job)), job)
         self.show()

@@ -196,5 +196,6 @@ class Presence:
             self._line_up()
 
     def _line_up(self) -> None:
-        for job in self._queues.take_aside():
-            self._queues.put(job)
+        # In front of those that came while they were aside, the last one first.
+        for job in reversed(self._queues.take_aside()):
+            self._queues.put_back(job)

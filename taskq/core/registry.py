@@ -23,7 +23,7 @@ class Registry:
         self._timers = timers
         self._by_number: dict[int, Gate] = {}
         self._count = 0
-        self._now = Now(0, 0)
+        self._now_ms = 0  # boot; when somebody last told
 
     # -- asking -------------------------------------------------------------------------------
 
@@ -68,6 +68,7 @@ class Registry:
             gate.take()
 
     def leave(self, lease: int, now_ms: int) -> None:
+        self._now_ms = now_ms
         for gate in self.taken.pop(lease, ()):
             gate.give_back(now_ms)
 
@@ -85,7 +86,7 @@ class Registry:
 
     def changed(self, spot: Spot, now: Now) -> None:
         """Settings of this spot are different now. Whoever may go on is woken."""
-        self._now = now
+        self._now_ms = now.boot_ms
         if spot.key:
             gates = [gate for gate in (self.gates.get(spot),) if gate is not None]
         else:
@@ -97,7 +98,7 @@ class Registry:
             gate.wake(now.boot_ms)
 
     def on_timer(self, number: int, now: Now) -> None:
-        self._now = now
+        self._now_ms = now.boot_ms
         gate = self._by_number.get(number)
         if gate is not None:
             gate.on_timer(now.boot_ms)
@@ -106,7 +107,7 @@ class Registry:
         """Keys come from peers: gates that nobody stands before and that remember nothing are dropped."""
         used = {gate.number for gate in in_use}
         for spot, gate in list(self.gates.items()):
-            if gate.number not in used and gate.is_idle():
+            if gate.number not in used and gate.is_idle(self._now_ms):
                 del self.gates[spot], self._by_number[gate.number]
 
     # -- parts --------------------------------------------------------------------------------
@@ -123,5 +124,5 @@ class Registry:
         gate.limit(None if concurrency is None else concurrency.count)
         rate = self.limit_of(gate.spot, "rate")
         pace = (0, 0, 0) if rate is None else (rate.count, rate.period_ms, rate.burst)
-        gate.pace(*pace, self._now.boot_ms)
+        gate.pace(*pace, self._now_ms)
         gate.is_paused = self.pause_of(gate.spot) is not None

@@ -81,11 +81,13 @@ class Pool:
 
     def offer(self, slots: Slots) -> None:
         """A member may have room: it goes to the end of the ring, unless it stands in it."""
-        if slots.in_ring or slots.running >= slots.capacity or not slots.worker.is_open:
+        if slots.running >= slots.capacity or not slots.worker.is_open:
             return
-        slots.in_ring = True
-        slots.ticket = self._roster.next_ticket()
-        self.ring.append(slots)
+        if not slots.in_ring:
+            slots.in_ring = True
+            slots.ticket = self._roster.next_ticket()
+            self.ring.append(slots)
+        # Also when it stood in the ring: closed, it was passed over, and now it can serve again.
         if self._starved:
             self.feed()
         self.wake()

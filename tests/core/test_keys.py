@@ -134,3 +134,34 @@ def test_resources_are_counted_anew_after_a_restart() -> None:
     world.restart().connect("w")
     assert world.holds("w") == ["a"]
     assert world.ack("a", by="w").holds("w") == ["b"]
+
+
+def test_a_key_keeps_its_order_through_compaction_and_a_restart() -> None:
+    world = World(slack=0).submit("a", key="k")
+    for number in range(300):
+        world.submit(f"t{number}", task="other", keep_ms=0, payload=b"y" * 50).cancel(f"t{number}")
+        if number == 10:
+            world.submit("b", key="k")
+    world.submit("c", key="k").restart().worker("w")
+    assert [world.ack(by="w") and job for job in "abc"] and world.deliveries == [
+        ("a", "w"),
+        ("b", "w"),
+        ("c", "w"),
+    ]
+
+
+def test_who_waited_before_a_restart_is_before_who_came_while_workers_were_expected_back() -> None:
+    world = World().worker("gone").submit("running").submit("a", key="k").restart()
+    world.submit("b", key="k").tick(3_000).worker("w")
+    world.ack(by="w").ack(by="w")
+    assert [job for job, worker in world.deliveries if worker == "w"] == ["running", "a", "b"]
+
+
+def test_the_rates_of_keys_that_are_gone_are_forgotten() -> None:
+    world = World().steer("queue", "default", "rate", per_key=True, count=1_000, period_ms=1_000)
+    world.worker("w")
+    for number in range(25_000):
+        world.submit(f"{number}", key=f"{number}", keep_ms=0).ack(by="w")
+        if not number % 1_000:
+            world.tick(10).beat("w")
+    assert len(world.broker.registry.gates) < 15_000

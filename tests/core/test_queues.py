@@ -67,3 +67,12 @@ def test_terms_that_are_all_different_do_not_pile_up(ext: dict[str, bytes] | Non
         queues.put(a_job(f"{number}", at_ms=number, ext=ext))
     assert len(queues.lanes) == 1
     assert len(queues._by_terms) + len(queues._by_key) <= limits.TERMS_CACHE_MAX
+
+
+def test_a_worker_that_reads_again_gives_its_resources_to_those_that_wait_for_them() -> None:
+    world = World().worker("w1", slots=3, resources={"gpu": 1}).worker("w2", slots=3, resources={"gpu": 1})
+    world.submit("a", resources=(("gpu", 1),)).submit("c")
+    assert world.deliveries == [("a", "w1"), ("c", "w2")]
+    world.block("w2").submit("b", resources=(("gpu", 1),))
+    assert world.state("b") == "ready"
+    assert world.unblock("w2").holds("w2") == ["c", "b"]

@@ -77,3 +77,12 @@ def test_keys_that_tasks_make_up_do_not_pile_up(monkeypatch: pytest.MonkeyPatch)
     assert world.tick(999).holds("w") == []  # its own job waits all the same
     world.tick(1)
     assert world.broker.state.settings == {}
+
+
+def test_the_end_of_a_pause_does_not_end_the_one_that_was_decided_after_it() -> None:
+    world = World().worker("w").submit("first").ack(by="w")
+    world.steer("queue", "default", "pause", for_ms=10_000).steer("queue", "default", "pause", for_ms=60_000)
+    world.submit("a").live(15_000)
+    assert world.holds("w") == []
+    world.live(50_000)
+    assert world.holds("w") == ["a"]

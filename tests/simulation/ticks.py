@@ -58,6 +58,8 @@ class Ticks:
 
     def removed(self, record: r.ScheduleRemoved) -> None:
         del self.courses[record.name]
+        # Another of this name is another: with the clock set back, its times may come again.
+        self._made = {pair: made for pair, made in self._made.items() if pair[0] != record.name}
 
     def ticked(self, record: r.Ticked, state_of: Callable[[bytes], str]) -> None:
         course = self.courses.get(record.name)
