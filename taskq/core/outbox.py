@@ -56,6 +56,7 @@ class Outbox:
         self._acked: dict[int, tuple[int, list[Reported]]] = {}
         self._stops: dict[int, list[Stop]] = {}
         self._parcels: dict[tuple[int, int], Parcel] = {}
+        self._after_deliveries: list[tuple[int, Reply]] = []
         self._closes: list[Close] = []
         self._at_once: list[tuple[int, Reply]] = []
 
@@ -65,6 +66,10 @@ class Outbox:
     def say_at_once(self, peer: int, message: Reply) -> None:
         """For what tells nothing about jobs."""
         self._at_once.append((peer, message))
+
+    def say_after_deliveries(self, peer: int, message: Reply) -> None:
+        """For what is about leases that may be given in this very turn."""
+        self._after_deliveries.append((peer, message))
 
     def outcome(self, peer: int, outcome: Outcome) -> None:
         outcomes = self._outcomes.get(peer)
@@ -108,6 +113,7 @@ class Outbox:
             effects += [Send(peer, Outcomes(part), newest) for part in split(outcomes, _result_bytes)]
         for parcel in self._parcels.values():
             effects += [Send(parcel.peer, message, parcel.after) for message in parcel.messages()]
+        effects += [Send(peer, message, newest) for peer, message in self._after_deliveries]
         for peer, stops in self._stops.items():
             effects += [Send(peer, Revoke(part), newest) for part in split(stops, _reason_bytes)]
         effects += self._closes
@@ -115,7 +121,7 @@ class Outbox:
         return effects
 
     def _clear(self) -> None:
-        self._replies, self._at_once, self._closes = [], [], []
+        self._replies, self._at_once, self._after_deliveries, self._closes = [], [], [], []
         self._outcomes, self._acked, self._stops, self._parcels = {}, {}, {}, {}
 
 

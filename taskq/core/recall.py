@@ -88,7 +88,7 @@ class Recall:
                 self.recalled += len(items)
                 self._asked[worker.session] = Question(pool, worker.peer, items)
                 # Not before what it was given: it must know these leases.
-                self._out.say(worker.peer, RecallMessage(items))
+                self._out.say_after_deliveries(worker.peer, RecallMessage(items))
 
     def _forget_the_dead(self) -> None:
         workers = self._roster.workers

@@ -547,7 +547,7 @@ def what_is_recalled_is_given_away_at_once(patch: Patch) -> None:
 
         def look_and_take() -> None:
             look()
-            for _, message in broker.out._replies:
+            for _, message in broker.out._after_deliveries:
                 if isinstance(message, RecallMessage):
                     _take_away(broker, message)
 
