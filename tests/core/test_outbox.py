@@ -6,7 +6,8 @@ import pytest
 
 from taskq import limits
 from taskq.core.effects import Received, Send
-from taskq.core.outbox import split
+from taskq.core.job import Job
+from taskq.core.outbox import Outbox, split
 from taskq.protocol.frames import encode
 from taskq.protocol.messages import (
     Ack,
@@ -14,11 +15,13 @@ from taskq.protocol.messages import (
     Confirm,
     Deliver,
     Fault,
+    Held,
     JobSpec,
     Message,
     Outcomes,
     Ping,
     Pong,
+    Recall,
     Revoke,
     Submit,
     Success,
@@ -178,3 +181,11 @@ def test_split_loses_nothing_and_keeps_the_order() -> None:
     assert [item for part in parts for item in part] == items
     assert split(items, lambda _: limits.BATCH_BYTES_TARGET)[0] != items
     assert split([], lambda _: 0) == [[]]
+
+
+def test_what_is_about_deliveries_of_this_turn_comes_behind_them() -> None:
+    out = Outbox()
+    out.say_after_deliveries(1, Recall([Held(id_of("a"), 7)]))
+    job = Job(id=id_of("a"), terms=job_terms(), payload=b"", submitted_ms=0, seq=3)
+    out.parcel(1, 3).add(job, 7)
+    assert [type(effect.message) for effect in out.take(3) if isinstance(effect, Send)] == [Deliver, Recall]

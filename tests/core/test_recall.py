@@ -171,11 +171,3 @@ def test_what_is_handed_back_after_it_was_taken_up_again_stands_in_line_once() -
 def test_people_are_told_of_slots_not_of_what_may_wait_for_them() -> None:
     (report,) = loaded().status().workers
     assert (report.slots, report.running) == (2, 4)
-
-
-def test_a_question_comes_behind_the_deliveries_that_it_is_about() -> None:
-    world = World().worker("busy", slots=4, extra={"async": 2}).submit("a", "b")
-    world.worker("free", slots=1, queues=("elsewhere",))
-    world.submit("c", "d").worker("idle", slots=1)
-    kinds = [type(message).__name__ for message in world.peers["busy"].heard]
-    assert kinds.index("Recall") > max(at for at, kind in enumerate(kinds) if kind == "Deliver")
