@@ -34,6 +34,7 @@ back as JobFailed with its type as text.
 SubmitErrors stands beside the tree: an ExceptionGroup of such errors.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -164,8 +165,8 @@ class Retry(TaskqError):
     """Raise in a task: run me again, `after` seconds from now. Counts as an attempt."""
 
     def __init__(self, after: float | None = None, reason: str = "") -> None:
-        if after is not None and after < 0:
-            raise ValueError(f"Retry: after={after} is in the past; 0 or more seconds are allowed")
+        if after is not None:
+            _check_seconds("Retry: after", after)
         super().__init__(reason or "the task asked to be run again")
         self.after = after
         self.reason = reason
@@ -175,8 +176,7 @@ class Snooze(TaskqError):
     """Raise in a task: run me again in `seconds`. Does not count as an attempt."""
 
     def __init__(self, seconds: float, reason: str = "") -> None:
-        if seconds < 0:
-            raise ValueError(f"Snooze: {seconds} is in the past; 0 or more seconds are allowed")
+        _check_seconds("Snooze", seconds)
         super().__init__(reason or f"the task asked to be run again in {seconds:g} s")
         self.seconds = seconds
         self.reason = reason
@@ -201,12 +201,19 @@ class Throttle(TaskqError):
             raise ValueError(
                 f"Throttle: {str(key)[:60]!r} is no key; 1 to {NAME_CHARS_MAX} printable characters are"
             )
-        if seconds < 0:
-            raise ValueError(f"Throttle: {seconds} is in the past; 0 or more seconds are allowed")
+        _check_seconds("Throttle", seconds)
         super().__init__(reason or f"the task asked to hold {key!r} for {seconds:g} s")
         self.key = key
         self.seconds = seconds
         self.reason = reason
+
+
+def _check_seconds(what: str, seconds: object) -> None:
+    """Here, where the traceback is the task's, and not where the report to the broker is made."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"{what} is a number of seconds, not {seconds!r}")
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"{what}={seconds} cannot be waited for; 0 or more seconds are allowed")
 
 
 class JobError(TaskqError):

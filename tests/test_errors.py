@@ -1,16 +1,28 @@
 """What a task raises to say what should happen next."""
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from taskq import Retry, Snooze, Throttle
 
+WISHES: list[Callable[[Any], Exception]] = [lambda s: Retry(after=s), Snooze, lambda s: Throttle("ann", s)]
 
-@pytest.mark.parametrize("wish", [lambda: Retry(after=-1), lambda: Snooze(-1), lambda: Throttle("ann", -1)])
-def test_the_past_cannot_be_asked_for(wish: Callable[[], Exception]) -> None:
-    with pytest.raises(ValueError, match="in the past"):
-        wish()
+
+@pytest.mark.parametrize("wish", WISHES)
+@pytest.mark.parametrize("seconds", [-1, math.nan, math.inf])
+def test_what_never_comes_cannot_be_asked_for(wish: Callable[[Any], Exception], seconds: float) -> None:
+    with pytest.raises(ValueError, match="0 or more seconds are allowed"):
+        wish(seconds)
+
+
+@pytest.mark.parametrize("wish", WISHES)
+@pytest.mark.parametrize("seconds", ["5m", True])
+def test_a_wish_is_for_seconds(wish: Callable[[Any], Exception], seconds: Any) -> None:
+    with pytest.raises(TypeError, match="is a number of seconds, not"):
+        wish(seconds)
 
 
 @pytest.mark.parametrize("key", ["", "x" * 1_000_000, "new\nline", "\ud800", None])

@@ -20,7 +20,7 @@ Examples:
   taskq cron next nightly
   taskq cron pause nightly --reason "month end"
 """
-HEAD: Final = ("schedule", "when", "zone", "task", "state", "next", "last")
+HEAD: Final = ("SCHEDULE", "WHEN", "ZONE", "TASK", "STATE", "NEXT", "LAST")
 LEFT: Final = len(HEAD)
 
 
@@ -49,12 +49,16 @@ def ls(url: str | None, as_json: bool) -> None:
     A schedule that is "not declared" comes from code that no worker of its app has any more; it
     goes on until it is removed with `taskq cron rm`.
     """
+    rows = []
     for part in _pages(url):
         if as_json:
             for info in part:
                 output.json_line(as_object(info))
-        else:
-            output.table(HEAD, [row(info) for info in part], left=LEFT)
+        rows += [row(info) for info in part]
+    if not rows:
+        output.say("taskq: no schedules")
+    elif not as_json:
+        output.table(HEAD, rows, left=LEFT)
 
 
 @command.command(epilog=_examples("next nightly", "next nightly -n 12 --json"))

@@ -177,8 +177,8 @@ async def _groups(words: tuple[str, ...], url: str | None, *, as_json: bool) -> 
         for group in groups:
             output.json_line(as_json_object(asdict(group)))
     elif groups:
-        head = ("TASK", "ERROR", "SAMPLE", "COUNT", "OLDEST", "NEWEST")
-        output.table(head, [_group_row(group) for group in groups], left=3)
+        head = ("TASK", "COUNT", "OLDEST", "NEWEST", "SAMPLE", "ERROR")
+        output.table(head, [_group_row(group) for group in groups], gives_way=True)
     else:
         output.say("taskq: no dead jobs")
     return Exit.OK
@@ -187,11 +187,11 @@ async def _groups(words: tuple[str, ...], url: str | None, *, as_json: bool) -> 
 def _group_row(group: "DeadGroup") -> list[str]:
     return [
         group.task,
-        group.error_type,
-        group.sample,
         f"{group.count:,}",
         age(group.oldest),
         age(group.newest),
+        group.sample,
+        group.error_type,
     ]
 
 
@@ -204,8 +204,12 @@ def _dead_query(words: tuple[str, ...]) -> str:
 
 
 async def _show(id: str, url: str | None, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
     async with connected(url, "viewer") as app:
         async for found in app.dead.export(id=id):
+            # A line of a list has no history; a job that is asked for by itself has.
+            found["history"] = [asdict(each) for each in (await app.job(id).info()).history]
             if as_json:
                 output.json_line(as_json_object(found))
             else:

@@ -154,7 +154,7 @@ async def print_list(
         else:
             rows.append(row(info))
     if not as_json and rows:
-        output.table(HEAD, rows, left=4)
+        output.table(HEAD, rows, left=4, gives_way=True)
     if not count:
         output.say(f"taskq: no {verb} match {query!r}" if query else f"taskq: no {verb}")
     return Exit.OK
@@ -163,13 +163,24 @@ async def print_list(
 def print_details(found: dict[str, Any]) -> None:
     """One line a field, long texts below."""
     for name, value in found.items():
-        if value in (None, "", {}, []) or name in ("traceback", "payload", "flags", "ext"):
+        if value in (None, "", {}, [], ()) or name in ("traceback", "payload", "flags", "ext", "history"):
             continue
         text = value.isoformat(timespec="milliseconds") if isinstance(value, datetime) else str(value)
         output.data(f"{name.removesuffix('_at').replace('_', ' '):<13}{text}")
+    for attempt in found.get("history", ()):
+        output.data(f"{'attempt ' + str(attempt['attempt']):<13}{_attempt(attempt)}")
     if found.get("traceback"):
         output.data("")
         output.data(found["traceback"].rstrip())
+
+
+def _attempt(found: dict[str, Any]) -> str:
+    """How, where and when one ended that did not succeed."""
+    ended: datetime | None = found["ended_at"]
+    when = f" at {ended.isoformat(timespec='milliseconds')}" if ended is not None else ""
+    where = f" on {found['worker']}" if found["worker"] else ""
+    said = f": {found['error'].partition(chr(10))[0]}" if found["error"] else ""
+    return f"{found['ending']}{when}{where}{said}"
 
 
 # -- bulk verbs -------------------------------------------------------------------------------
@@ -200,7 +211,8 @@ async def act(
             if dry_run:
                 _print_result(seen, f"would be {done}", able, as_json=as_json)
                 return Exit.OK
-            if able and not _is_sure(f"{able:,} {_jobs(able)} will be {done}. Go on?", able, verb):
+            question = f"{able:,} {_jobs(able)} will be {done}. Go on?"
+            if able and not is_sure(question, f"{verb} is for {able:,} {_jobs(able)}"):
                 output.say("taskq: nothing was done")
                 return Exit.FAILED
         result = await do(app, False)
@@ -208,11 +220,10 @@ async def act(
     return _exit_for(result, wanted.ids, verb)
 
 
-def _is_sure(question: str, count: int, verb: str) -> bool:
+def is_sure(question: str, what: str) -> bool:
+    """What a person at the terminal says. UsageError without one, which begins with `what` it is about."""
     if not sys.stdin.isatty():
-        raise click.UsageError(
-            f"{verb} is for {count:,} {_jobs(count)}, and nobody is there to ask; give --yes, or --dry-run"
-        )
+        raise click.UsageError(f"{what}, and nobody is there to ask; give --yes, or --dry-run")
     return click.confirm(question, err=True)
 
 

@@ -34,10 +34,16 @@ def wants_colour() -> bool:
     return is_terminal() and not os.environ.get("NO_COLOR")
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
-    """A table: by rich on a terminal, else in padded columns. The first `left` columns hold texts."""
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, gives_way: bool = False
+) -> None:
+    """A table: by rich on a terminal, else in padded columns. The first `left` columns hold texts.
+
+    `gives_way`: so does the last one, and it is cut where the terminal ends. Nothing else ever is: an
+    id that is cut cannot be copied.
+    """
     if is_terminal():
-        _rich_table(head, list(rows), left)
+        _rich_table(head, list(rows), left, gives_way)
     else:
         for line in plain_table(head, list(rows), left=left):
             data(line)
@@ -63,13 +69,22 @@ def silence_closed_pipe() -> None:
     os.close(nowhere)
 
 
-def _rich_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
+def _rich_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int, gives_way: bool) -> None:
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
 
     drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for column, title in enumerate(head):
-        drawn.add_column(title, justify="left" if column < left else "right", no_wrap=True)
+    console = Console(no_color=not wants_colour(), highlight=False, markup=False)
+    widths = [max(cell_len(line[column]) for line in [head, *rows]) for column in range(len(head))]
+    if gives_way:
+        room = console.width - sum(widths[:-1]) - 2 * (len(head) - 1)
+        widths[-1] = min(widths[-1], max(room, cell_len(head[-1])))
+    for column, (title, width) in enumerate(zip(head, widths, strict=True)):
+        is_text = column < left or (gives_way and column == len(head) - 1)
+        drawn.add_column(title, justify="left" if is_text else "right", no_wrap=True, width=width)
     for row in rows:
         drawn.add_row(*row)
-    Console(no_color=not wants_colour(), highlight=False, markup=False).print(drawn)
+    # A terminal that is too narrow breaks the lines itself; rich would take letters out of every column.
+    console.width = max(console.width, sum(widths) + 2 * (len(head) - 1))
+    console.print(drawn)

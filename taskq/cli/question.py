@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeVar
 
 from taskq.client.address import Address, addresses_of, token_of
 from taskq.errors import ConnectionLost, Refused, TaskqError
-from taskq.protocol.connection import PeerSide, ProtocolError
+from taskq.protocol.connection import PeerSide, ProtocolError, check_speakable
 from taskq.protocol.frames import encode
 from taskq.protocol.messages import Goodbye, Message, Ping, Pong, Refusal, Role
 
@@ -45,6 +45,7 @@ async def ask(
 
     Raises ConnectionLost (nobody there, at once), TimeoutError (somebody, but no answer), Refused.
     """
+    check_speakable(question)
     lost = ConnectionLost("no address")
     for address in addresses_of(url):
         try:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from taskq.cli import output
-from taskq.cli.found import act, dry_run_option, yes_option
+from taskq.cli.exits import Exit
+from taskq.cli.found import act, checked, dry_run_option, is_sure, yes_option
 from taskq.cli.status import ago, queue_rows
 from taskq.cli.values import DURATION
-from taskq.errors import NotFound
-from taskq.limits import TEXT_CHARS_MAX, WEIGHT_MAX
+from taskq.errors import ConfigError, NotFound
+from taskq.limits import NAME_CHARS_MAX, TEXT_CHARS_MAX, WEIGHT_MAX
 
 if TYPE_CHECKING:
     from taskq.client.app import TaskQ
@@ -25,6 +26,7 @@ Examples:
   taskq queues limit mail --rate 100/s --key acme
   taskq queues limit --task send_mail --concurrency 20
 """
+COUNT_MAX: Final = 2**31  # as on the wire
 HEAD: Final = ("QUEUE", "READY", "RUN", "SCHED", "DEAD", "OLDEST", "WORKERS")
 
 
@@ -39,7 +41,15 @@ _json = click.option("--json", "as_json", is_flag=True, help="One JSON object a 
 _reason = click.option("--reason", default="", help="For people; shown to all who ask why a job waits.")
 _name = click.argument("queue", required=False)
 _task = click.option("--task", help="A task instead of a queue.")
-_key = click.option("--key", default="", help="Only this key of it.")
+
+
+def _checked_key(_ctx: click.Context, _param: click.Parameter, key: str) -> str:
+    if len(key) > NAME_CHARS_MAX:
+        raise click.BadParameter(f"a key has at most {NAME_CHARS_MAX} characters, not {len(key)}")
+    return key
+
+
+_key = click.option("--key", default="", callback=_checked_key, help="Only this key of it.")
 
 
 @click.group(epilog=EXAMPLES)
@@ -94,13 +104,17 @@ def show(queue: str | None, url: str | None, as_json: bool) -> None:
 @_name
 @_task
 @_key
-@click.option("--for", "for_ms", type=DURATION, default=0, help="Resume by itself after so long.")
+@click.option("--for", "for_ms", type=DURATION, help="Resume by itself after so long.")
 @_reason
 @_url
-def pause(queue: str | None, task: str | None, key: str, for_ms: int, reason: str, url: str | None) -> None:
+def pause(
+    queue: str | None, task: str | None, key: str, for_ms: int | None, reason: str, url: str | None
+) -> None:
     """Start no more jobs of a queue, a task or a key; what runs goes on."""
+    if for_ms == 0:
+        raise click.UsageError("--for is more than 0; leave it out to pause until somebody resumes")
     scope, name = _spot(queue, task)
-    _steer(url, reason, scope=scope, name=name, kind="pause", key=key, for_ms=for_ms)
+    _steer(url, reason, scope=scope, name=name, kind="pause", key=key, for_ms=for_ms or 0)
     output.say(f"taskq: {_called(scope, name, key)} is paused")
 
 
@@ -123,21 +137,27 @@ def resume(queue: str | None, task: str | None, key: str, url: str | None) -> No
 @command.command(epilog=_examples("drain mail --reason 'moving to postbox'"))
 @click.argument("queue")
 @_reason
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@yes_option
+@dry_run_option
 @_url
-def drain(queue: str, reason: str, yes: bool, url: str | None) -> None:
+def drain(queue: str, reason: str, yes: bool, dry_run: bool, url: str | None) -> int:
     """Accept no new jobs in a queue; those that are there run. `resume` opens it again."""
     from taskq.cli.question import ask
     from taskq.protocol.messages import Status, StatusReport
 
     report = asyncio.run(ask(url, Status(1), StatusReport)).message
+    scope, name = _spot(queue, None)
     left = sum(each.ready + each.running + each.scheduled for each in report.queues if each.name == queue)
     question = f"queue {queue!r} will refuse new jobs, and run the {left:,} that it has. Go on?"
-    if not yes and not click.confirm(question, err=True):
+    if dry_run:
+        output.data(f"{left:,} jobs would be run, and none accepted")
+        return Exit.OK
+    if not yes and not is_sure(question, f"drain is for a queue with {left:,} jobs"):
         output.say("taskq: nothing was done")
-        raise click.exceptions.Exit(1)
-    _steer(url, reason, scope="queue", name=queue, kind="closed")
+        return Exit.FAILED
+    _steer(url, reason, scope=scope, name=name, kind="closed")
     output.say(f"taskq: queue {queue!r} accepts nothing new")
+    return Exit.OK
 
 
 @command.command(epilog=_examples("purge mail", "purge mail --dry-run"))
@@ -155,9 +175,11 @@ def purge(queue: str, reason: str, yes: bool, dry_run: bool, url: str | None, as
             queue=queue, state=["ready", "scheduled", "blocked"], reason=reason or "purged", dry_run=is_dry
         )
 
+    from taskq.client.filters import quoted
+
     doing = act(
         url,
-        [f"queue:{queue}"],
+        [checked(lambda: quoted("queue", queue))],
         "purge",
         "cancelled",
         do,
@@ -175,10 +197,12 @@ def purge(queue: str, reason: str, yes: bool, dry_run: bool, url: str | None, as
 @_name
 @_task
 @_key
-@click.option("--concurrency", type=click.IntRange(0), help="So many at once, over all workers.")
+@click.option("--concurrency", type=click.IntRange(0, COUNT_MAX), help="So many at once, over all workers.")
 @click.option("--rate", help="So many starts in a time: 10/s, 600/m, 5/10s.")
 @click.option(
-    "--burst", type=click.IntRange(1), help="So many may start at once; the rate's count, if not said."
+    "--burst",
+    type=click.IntRange(1, COUNT_MAX),
+    help="So many may start at once; the rate's count, if not said.",
 )
 @click.option("--per-key", is_flag=True, help="Each key by itself.")
 @click.option("--clear", is_flag=True, help="Back to what the task declares.")
@@ -202,25 +226,32 @@ def limit(
     scope, name = _spot(queue, task)
     if clear == (concurrency is not None or rate is not None):
         raise click.UsageError("give --concurrency, --rate or both; or --clear")
+    if burst is not None and rate is None:
+        raise click.UsageError("--burst is for a --rate; give both")
+    if key and per_key:
+        raise click.UsageError("--key is for one key, and --per-key for each by itself; give one of them")
     items = []
     if clear or concurrency is not None:
         items.append(Steering(scope, name, "concurrency", key, per_key, not clear, concurrency or 0))
     if clear or rate is not None:
         count, period_ms = (0, 0) if rate is None else _rate(rate)
         items.append(Steering(scope, name, "rate", key, per_key, not clear, count, period_ms, burst or 0))
-    _say(url, items, reason)
-    output.say(f"taskq: {_called(scope, name, key)} has {'its declared limits' if clear else 'new limits'}")
+    what = _called(scope, name, key) + (", each key," if per_key else "")
+    if not _say(url, items, reason):
+        raise NotFound(f"{what} has no limits that were decided; see: taskq queues show {name}")
+    output.say(f"taskq: {what} has {'its declared limits' if clear else 'new limits'}")
 
 
 @command.command(epilog=_examples("weigh mail --key acme 3"))
 @click.argument("queue")
 @click.argument("weight", type=click.IntRange(1, WEIGHT_MAX))
-@click.option("--key", required=True, help="Which key of the queue.")
+@click.option("--key", required=True, callback=_checked_key, help="Which key of the queue.")
 @_reason
 @_url
 def weigh(queue: str, weight: int, key: str, reason: str, url: str | None) -> None:
     """Let a key have so many jobs in its turn; the others have one."""
-    _steer(url, reason, scope="queue", name=queue, kind="weight", key=key, count=weight)
+    scope, name = _spot(queue, None)
+    _steer(url, reason, scope=scope, name=name, kind="weight", key=key, count=weight)
     output.say(f"taskq: {_called('queue', queue, key)} has {weight} in its turn")
 
 
@@ -256,10 +287,15 @@ def sentence(setting: "SettingReport") -> str:
 
 
 def _spot(queue: str | None, task: str | None) -> "tuple[SteerScope, str]":
-    if queue and not task:
-        return "queue", queue
-    if task and not queue:
-        return "task", task
+    from taskq.client.options import checked_name
+
+    try:
+        if queue and not task:
+            return "queue", checked_name("queue", queue)
+        if task and not queue:
+            return "task", checked_name("--task", task)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
     raise click.UsageError("give a queue or --task NAME, one of them")
 
 

@@ -77,7 +77,10 @@ def token_of(environ: Mapping[str, str] | None = None) -> str | None:
 
 
 def _parse_tcp(text: str) -> Address:
-    parts = urlsplit(text.strip())
+    try:
+        parts = urlsplit(text.strip())
+    except ValueError as error:  # brackets that nothing closes
+        raise ConfigError(f"{text!r} is not the address of a broker; {_FORMS}") from error
     try:
         port = DEFAULT_PORT if parts.port is None else parts.port
     except ValueError as error:

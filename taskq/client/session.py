@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 from taskq import limits
 from taskq.errors import Busy, Refused
+from taskq.protocol.connection import check_speakable
 from taskq.protocol.messages import (
     Bound,
     Bounded,
@@ -252,8 +253,13 @@ class ClientSession:
         return self._ask(Status(self._next_request), on_answer)
 
     def question(self, make: Callable[[int], Message], on_answer: OnAnswer) -> int:
-        """Ask anything else: `make` gives the message its number. Returns the number for `forget`."""
-        return self._ask(make(self._next_request), on_answer)
+        """Ask anything else: `make` gives the message its number. Returns the number for `forget`.
+
+        Raises Refused for what no broker would read: it would be asked again on every new connection.
+        """
+        message = make(self._next_request)
+        check_speakable(message)
+        return self._ask(message, on_answer)
 
     def forget(self, request: int) -> None:
         """Nobody waits for this answer any more."""

@@ -130,13 +130,16 @@ class Gate:
         if room <= 0:
             self._set_timer(now_ms)
             return
+        is_cut = room == limits.WAKES_PER_TURN
         for group, waiting in list(self._parked.items()):
-            woken = 0
-            while waiting and woken < room:
+            woken = looks = 0
+            while waiting and woken < room and looks < limits.WAKES_PER_TURN:
                 woken += waiting.popleft().unpark()
+                looks += 1
+            is_cut = is_cut or (woken < room and looks == limits.WAKES_PER_TURN)
             if not waiting:
                 del self._parked[group]
-        if self._parked and room == limits.WAKES_PER_TURN:
+        if self._parked and is_cut:
             self._arm(now_ms)
 
     def on_timer(self, now_ms: int) -> None:

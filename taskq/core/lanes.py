@@ -35,7 +35,7 @@ def route_of(terms: Terms, key: str) -> Route:
 class Viewer(Protocol):
     """What a pool sees of a queue, as far as lanes know it."""
 
-    def notice(self, lane: "Lane") -> None: ...
+    def notice(self, lane: "Lane") -> bool: ...
 
 
 class Lane:
@@ -140,13 +140,15 @@ class Lane:
 
     def unpark(self) -> bool:
         self.parked = None
-        self.show()
-        return self.head() is not None
+        return self.show() and self.head() is not None
 
-    def show(self) -> None:
-        """Let those who serve it know that it has jobs."""
+    def show(self) -> bool:
+        """Let those who serve it know that it has jobs. False: wherever it is seen, its key waits."""
+        is_held = bool(self.sights)
         for sight in self.sights:
-            sight.notice(self)
+            if sight.notice(self):
+                is_held = False
+        return not is_held
 
     def before(self, rank: int) -> int:
         """At most so many of this lane's jobs come before one of this rank. O(log n) looks."""

@@ -28,16 +28,19 @@ class Strand:
         self.parked: Gate | None = None
         self.group: Group = sight
         self._heap: list[tuple[int, int, Lane]] = []
-        self._present: set[int] = set()  # the numbers of the lanes in the heap
+        # The lanes in the heap, by number, and the rank of each one's entry: any other of it is void.
+        self._present: dict[int, int] = {}
 
     def notice(self, lane: Lane) -> None:
-        """A lane has jobs."""
-        if lane.number not in self._present:
-            job = lane.head()
-            if job is None:
-                return
-            self._present.add(lane.number)
-            heappush(self._heap, (lane.rank(job), lane.number, lane))
+        """A lane has jobs, or one that goes before those that it had."""
+        job = lane.head()
+        if job is None:
+            return
+        rank = lane.rank(job)
+        known = self._present.get(lane.number)
+        if known is None or rank < known:
+            self._present[lane.number] = rank
+            heappush(self._heap, (rank, lane.number, lane))
         self.line_up()
 
     def line_up(self) -> None:
@@ -56,6 +59,9 @@ class Strand:
         heap = self._heap
         while heap:
             rank, number, lane = heap[0]
+            if len(heap) > len(self._present) and self._present.get(number) != rank:
+                heappop(heap)
+                continue
             job = lane.head()
             if job is None or lane.parked is not None:
                 self._leave(lane, now_ms)
@@ -63,15 +69,22 @@ class Strand:
                 door.park(lane, now_ms)
                 self._leave(lane, now_ms)
             elif job.turn - lane.head_start_us != rank:
+                self._present[number] = lane.rank(job)
                 heapreplace(heap, (lane.rank(job), number, lane))
             else:
                 return lane
         return None
 
+    def pass_on(self, now_ms: int) -> None:
+        """The key waits now: rooms that its lanes were woken for are for the next ones."""
+        for _, _, lane in self._heap:
+            for gate in lane.doors:
+                gate.wake(now_ms)
+
     def set_aside(self) -> Lane:
         """Take the first lane out: nobody here can serve it at the moment."""
         lane = heappop(self._heap)[2]
-        self._present.remove(lane.number)
+        del self._present[lane.number]
         return lane
 
     def _leave(self, lane: Lane, now_ms: int) -> None:
@@ -82,7 +95,7 @@ class Strand:
                 gate.wake(now_ms)
 
     def lanes(self, most: int) -> list[Lane]:
-        return [lane for _, _, lane in self._heap[:most]]
+        return [lane for rank, number, lane in self._heap[:most] if self._present.get(number) == rank]
 
     @property
     def is_idle(self) -> bool:
@@ -104,13 +117,15 @@ class Sight:
         self.strands: dict[str, Strand] = {}
         self._queues = pool.queues
 
-    def notice(self, lane: Lane) -> None:
+    def notice(self, lane: Lane) -> bool:
+        """A lane has jobs. False: its key waits at a gate."""
         strand = self.strands.get(lane.key)
         if strand is None:
             strand = self.strands[lane.key] = Strand(
                 self, lane.key, *self._queues.gate_and_weight(self.queue, lane.key)
             )
         strand.notice(lane)
+        return strand.parked is None
 
     def wake(self) -> None:
         if self.parked is None:
@@ -133,6 +148,7 @@ class Sight:
             if strand.gate is not None and not strand.gate.is_open(now_ms):
                 self._drop_first()
                 strand.gate.park(strand, now_ms)
+                strand.pass_on(now_ms)
                 continue
             lane = strand.first(now_ms)
             if lane is not None:

@@ -10,6 +10,7 @@ from typing import Final, get_args
 from msgspec.msgpack import Decoder
 
 from taskq import limits
+from taskq.errors import Refused
 from taskq.protocol.frames import FrameTooLong, ProtocolError, encode
 from taskq.protocol.messages import (
     VERSION,
@@ -25,6 +26,7 @@ from taskq.protocol.messages import (
     Hello,
     Inspect,
     ListSchedules,
+    Message,
     Ping,
     Pong,
     Query,
@@ -43,7 +45,7 @@ from taskq.protocol.side import Kinds, Side
 from taskq.protocol.strangers import callee_fault, caller_fault
 from taskq.protocol.tokens import Token, TokenTable, proof
 
-__all__ = ["MAY_SEND", "BrokerSide", "Heard", "PeerSide", "ProtocolError"]
+__all__ = ["MAY_SEND", "BrokerSide", "Heard", "PeerSide", "ProtocolError", "check_speakable"]
 
 # What a peer's caller gets to see; the greeting is the connection's own business.
 Heard = Welcome | Reply | Ping | Goodbye | Unsupported
@@ -77,6 +79,17 @@ _from_broker: Final[Decoder[FromBroker]] = Decoder(FromBroker)
 def _oldest(version: int) -> int:
     """Each side speaks its own version and the one before, so that either may be upgraded first."""
     return max(1, version - 1)
+
+
+def check_speakable(message: Message) -> None:
+    """Refuse what a broker would close the connection for, before it is said, and said again.
+
+    For questions, of which there are few: it is encoded twice. Raises Refused.
+    """
+    try:
+        _to_broker.decode(encode(message)[limits.FRAME_HEADER_BYTES :])
+    except ValueError as error:  # msgspec's, for what cannot be encoded or is out of bounds
+        raise Refused.from_code("invalid", f"{type(message).__name__}: {error}") from None
 
 
 class BrokerSide(Side[ToBroker]):

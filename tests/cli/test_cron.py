@@ -65,7 +65,7 @@ def shown(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
 
 def test_ls_shows_what_the_code_declares(capsys: pytest.CaptureFixture[str]) -> None:
     lines = said(capsys, "ls").splitlines()
-    assert lines[0].split() == ["schedule", "when", "zone", "task", "state", "next", "last"]
+    assert lines[0].split() == ["SCHEDULE", "WHEN", "ZONE", "TASK", "STATE", "NEXT", "LAST"]
     assert [line.split()[0] for line in lines[1:]] == ["hourly", "nightly"]
     assert lines[2].split()[1:9] == [*["30", "2", "*", "*", "*"], "Europe/Berlin", "report", "on"]
 

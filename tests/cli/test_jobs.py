@@ -244,6 +244,9 @@ def test_dead_jobs_are_looked_at(said: Said) -> None:
     assert "Traceback" in shown
     assert "['umbrella']" in shown
     assert said.json("dead", "show", ids[2])[0]["args"] == ["umbrella"]
+    assert said.json("dead", "show", ids[2])[0]["history"][0]["ending"] == "failed"
+    for verb in ("dead", "jobs"):
+        assert "attempt 1    failed at " in (told := said(verb, "show", ids[2])) and "datetime" not in told
     said("dead", "discard", *ids, "--yes")
 
 

@@ -47,6 +47,18 @@ def test_a_terminal_gets_a_drawn_table(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "[red]default" in screen.getvalue()
 
 
+def test_a_narrow_terminal_cuts_the_last_text_and_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("COLUMNS", "60")
+    id, about = "0" * 32, "about " * 20
+    output.table(["ID", "STATE", "ABOUT"], [[id, "dead", about]], left=2, gives_way=True)
+    output.table(["ID", "TASK"], [[id, "t" * 60]], left=2)
+    assert screen.getvalue().count(id) == 2
+    assert "about abo" in screen.getvalue() and about not in screen.getvalue()
+    assert "t" * 60 in screen.getvalue()
+
+
 @pytest.fixture
 def record() -> logging.LogRecord:
     return logging.makeLogRecord(

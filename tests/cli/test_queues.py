@@ -88,6 +88,7 @@ def test_limits_are_set_shown_and_taken_back(capsys: pytest.CaptureFixture[str])
     assert "task 'send' may run 50 at once (declared by its code)" in shown
     said(capsys, "limit", "mail", "--per-key", "--clear")
     said(capsys, "limit", "--task", "send", "--clear")
+    assert "no limits that were decided" in said(capsys, "limit", "mail", "--clear", code=Exit.NOT_FOUND)
     assert "decided" not in said(capsys, "show", "send")
     said(capsys, "weigh", "mail", "3", "--key", "acme")
     assert "queue 'mail', key 'acme' has 3 in its turn" in said(capsys, "show", "mail")
@@ -100,6 +101,8 @@ def test_a_purge_says_how_many_and_cancels_what_waits(capsys: pytest.CaptureFixt
     assert "nobody is there to ask" in said(capsys, "purge", "mail", code=Exit.USAGE)
     assert "3 jobs cancelled" in said(capsys, "purge", "mail", "--yes")
     said(capsys, "resume", "mail")
+    assert "0 jobs would be cancelled" in said(capsys, "purge", "the mail", "--dry-run")
+    assert "would be run" in said(capsys, "drain", "mail", "--dry-run")
 
 
 def test_a_drained_queue_refuses_new_jobs_and_says_why(capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +123,14 @@ def test_a_drained_queue_refuses_new_jobs_and_says_why(capsys: pytest.CaptureFix
         (["limit", "mail"], "give --concurrency, --rate or both"),
         (["limit", "mail", "--rate", "fast"], "a rate is written '10/s'"),
         (["limit", "mail", "--rate", "0/s"], "lets no job start"),
+        (["limit", "mail", "--concurrency", "99999999999"], "is not in the range"),
+        (["limit", "mail", "--concurrency", "2", "--burst", "5"], "--burst is for a --rate"),
+        (["limit", "mail", "--concurrency", "2", "--key", "a", "--per-key"], "give one of them"),
         (["weigh", "mail", "0", "--key", "a"], "0 is not in the range"),
+        (["pause", "mail", "--for", "0"], "--for is more than 0"),
+        (["pause", "x" * 201], "1 to 200 printable characters"),
+        (["pause", "mail", "--key", "x" * 201], "at most 200 characters, not 201"),
+        (["drain", "mail"], "nobody is there to ask"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_can(

@@ -32,6 +32,7 @@ def test_an_address_is_read_and_written(text: str, address: Address, again: str)
         ("", "not the address"),
         ("localhost:7700", "not the address"),
         ("http://localhost:7700", "not the address"),
+        ("taskq://[::1", "not the address"),
         ("taskq://", "names no host"),
         ("taskq://h:port", "the port must be"),
         ("taskq://h:70000", "the port must be"),

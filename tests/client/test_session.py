@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from taskq import limits
 from taskq.client.session import Answer, ClientSession, NewJob, Submission
-from taskq.errors import NotFound
+from taskq.errors import NotFound, Refused
 from taskq.protocol.messages import (
     Cancel,
     Confirm,
@@ -22,6 +22,8 @@ from taskq.protocol.messages import (
     Receipts,
     Refusal,
     Status,
+    Steer,
+    Steering,
     Submit,
     Terms,
     Unwatch,
@@ -435,6 +437,22 @@ def test_a_refusal_is_an_answer() -> None:
     [error] = answers
     assert isinstance(error, NotFound)
     assert str(error) == "no such job"
+
+
+@pytest.mark.parametrize(
+    "steering",
+    [
+        Steering("queue", "x" * 201, "pause"),
+        Steering("queue", "mail", "pause", key="k" * 1_000_000),
+        Steering("queue", "mail", "concurrency", count=-1),
+        Steering("queue", "mail", "concurrency", count=2**31 + 1),
+    ],
+)
+def test_what_no_broker_would_read_is_refused_before_it_is_said(steering: Steering) -> None:
+    """Said, it would close the connection, and be said again on the next one, and the next."""
+    session = ClientSession()
+    with pytest.raises(Refused, match="Steer: Expected"):
+        session.question(lambda number: Steer(number, [steering]), print)
 
 
 def test_questions_are_asked_again_after_a_reconnect() -> None:

@@ -5,6 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskq import limits
+from taskq.core.effects import Received
+from taskq.protocol.messages import Ack, Steer, Steering, Success
 from tests.core.world import World
 
 MINUTE = limits.PRIORITY_STEP_MS
@@ -165,3 +167,36 @@ def test_the_rates_of_keys_that_are_gone_are_forgotten() -> None:
         if not number % 1_000:
             world.tick(10).beat("w")
     assert len(world.broker.registry.gates) < 15_000
+
+
+def test_the_room_of_a_task_is_not_kept_for_a_key_that_was_paused_meanwhile() -> None:
+    world = World().steer("task", "work", "concurrency", count=1).worker("w", slots=5)
+    world.submit("running").submit("a", key="A").submit("b", key="B")
+    world.steer("queue", "default", "pause", key="A").ack("running", by="w")
+    assert world.holds("w") == ["b"]
+    world.ack("b", by="w").steer("queue", "default", "pause", key="A", is_set=False)
+    assert world.holds("w") == ["a"]
+
+
+def test_the_room_of_a_task_is_not_kept_for_a_key_that_is_at_its_own_limit() -> None:
+    world = World().steer("task", "work", "concurrency", count=1)
+    world.steer("queue", "default", "concurrency", per_key=True, count=1)
+    world.worker("w", slots=5, tasks=("work", "other"))
+    world.submit("running").submit("a", key="A").submit("b", key="B").submit("other", key="A", task="other")
+    world.ack("running", by="w")
+    assert world.holds("w") == ["other", "b"]
+    world.ack(by="w")
+    assert world.holds("w") == ["a"]
+
+
+def test_the_room_of_a_task_goes_on_when_a_key_comes_to_its_limit_in_the_same_turn() -> None:
+    world = World().steer("task", "work", "concurrency", count=1).steer("task", "other", "pause")
+    world.steer("queue", "default", "concurrency", per_key=True, count=1)
+    world.worker("w", slots=5, tasks=("work", "other"))
+    world.submit("o", key="A", task="other").submit("running").submit("a", key="A").submit("b", key="B")
+    ack = Ack(1, [Success(held.id, held.lease, b"") for held in world.peers["w"].holds.values()])
+    unpause = Steer(1, [Steering("task", "other", "pause", is_set=False)], "")
+    world.connect("ops", "operator")
+    world.peers["w"].holds.clear()
+    world.turn(Received(world.peers["ops"].number, unpause), Received(world.peers["w"].number, ack))
+    assert sorted(world.holds("w")) == ["b", "o"]

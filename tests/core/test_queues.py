@@ -9,6 +9,7 @@ from taskq.core.job import Job
 from taskq.core.queues import LANES_BEFORE_SWEEP, Queues
 from taskq.core.registry import Registry
 from taskq.core.timers import Timers
+from taskq.protocol.messages import Announce
 from tests.core.world import World, id_of, job_terms
 
 
@@ -76,3 +77,11 @@ def test_a_worker_that_reads_again_gives_its_resources_to_those_that_wait_for_th
     world.block("w2").submit("b", resources=(("gpu", 1),))
     assert world.state("b") == "ready"
     assert world.unblock("w2").holds("w2") == ["c", "b"]
+
+
+def test_a_job_that_is_handed_back_goes_before_those_of_other_tasks_that_came_later() -> None:
+    world = World().worker("w", tasks=("work", "other"))
+    world.submit("a").submit("b", task="other").submit("c")
+    world.say("w", Announce({"work": "async", "other": "async"}, ["default"], {"async": 0}))
+    world.nack("a", by="w", ending="returned")
+    assert world.worker("v", tasks=("work", "other")).holds("v") == ["a"]
