@@ -27,6 +27,7 @@ Examples:
   taskq submit tasks.add 2 3
   taskq submit shop.mail.send --json-args '{"to": "ada@example.org"}' --delay 5m
   taskq submit tasks.add --wait --timeout 10s -- -2 3
+  taskq submit tasks.sync 7 --key ann --unique active
   taskq submit tasks.report --queue reports --at 2030-01-31T18:00 -n 100
 """
 
@@ -43,6 +44,13 @@ Examples:
 @click.option("--at", type=TIME, help="Do not run it before this time.")
 @click.option("--queue", help="Where it waits; else where the task says.")
 @click.option("--retry", type=COUNT, metavar="ATTEMPTS", help="How often it may be tried.")
+@click.option("--key", help="Jobs of one queue take turns between their keys.")
+@click.option(
+    "--unique",
+    metavar="SCOPE",
+    help="queued, active or a time like 5m: while another is there, that is returned.",
+)
+@click.option("--replace", is_flag=True, help="With --unique: what waits becomes this call.")
 @click.option("--id", "job_id", metavar="ID", help="Its id: submitting one twice is the same job.")
 @click.option("-n", "--count", type=COUNT, default=1, show_default=True, help="Submit so many alike.")
 @click.option(
@@ -112,6 +120,9 @@ def task_options(options: dict[str, Any]) -> dict[str, Any]:
         "at": None if options["at"] is None else options["at"] / 1000,
         "queue": options["queue"],
         "retry": options["retry"],
+        "key": options["key"],
+        "unique": options["unique"],
+        "replace": options["replace"] or None,
         "id": options["job_id"],
     }
     return {name: value for name, value in found.items() if value is not None}

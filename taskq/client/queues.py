@@ -1,15 +1,12 @@
 """`q.queues`: what may be said of queues while they are in use."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 from taskq.client.options import checked_name
 from taskq.client.producer import ASK_TIMEOUT
 from taskq.client.steering import QueueSteering
 from taskq.protocol.messages import Bounded, WhenFull
-
-if TYPE_CHECKING:
-    pass
 
 _COUNT_MAX = 2**53
 

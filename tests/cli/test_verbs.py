@@ -250,3 +250,14 @@ def test_a_broker_that_does_not_start_shows_its_log(monkeypatch: pytest.MonkeyPa
         (broken.folder / "taskq.toml").write_text("[broker]\nprot = 1\n")
         with pytest.raises(FleetError, match=r"did not start(.|\n)*unknown key `broker.prot`"):
             asyncio.run(broken.start_broker())
+
+
+def test_submitting_what_is_to_be_alone_returns_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("submit", "nobody.runs.this", "7", "--delay", "1h", "--unique", "active", "--key", "ann")
+    first = said(capsys, *words).strip()
+    assert said(capsys, *words).strip() == first
+    assert said(capsys, *words, "--replace").strip() == first
+
+
+def test_a_scope_that_means_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "submit", "add", "1", "2", "--unique", "sometimes", code=Exit.USAGE)

@@ -93,6 +93,11 @@ def test_expired_succeeded_and_moved_jobs_leave_room() -> None:
     assert figures(world)[0] == 0
 
 
+def test_ticks_always_fit() -> None:
+    world = World().bound(max_jobs=1).submit("a").schedule().tick(10_000)
+    assert len(world.made()) == 2
+
+
 # -- wait -------------------------------------------------------------------------------------
 
 

@@ -164,6 +164,54 @@ def test_other_ways_in_are_asked_too() -> None:
     assert intake.admits(id_of("b"), None) is None
 
 
+def test_two_that_fail_together_do_not_wait_together() -> None:
+    world = World().worker("w", slots=2).submit("a", ext=QUEUED_EXT, attempts=3)
+    world.submit("b", ext=QUEUED_EXT, attempts=3).nack(by="w")
+    assert sorted((world.state("a"), world.state("b"))) == ["cancelled", "scheduled"]
+
+
+def test_a_dead_job_is_not_run_again_beside_who_is_to_be_alone() -> None:
+    world = World().submit("a", ext=ACTIVE_EXT).deliver(to="w").nack(by="w").submit("b", ext=ACTIVE_EXT)
+    world.bulk("retry", ids=["a"])
+    assert world.bulk_report() == (1, 0, {"exists": 1})
+    assert world.state("a") == "dead"
+    world.ack("b", by="w").bulk("retry", ids=["a"])
+    assert (world.bulk_report(), world.holds("w")) == ((1, 1, {}), ["a"])
+
+
+def test_of_two_dead_ones_one_is_run_again() -> None:
+    world = World().worker("w")
+    for name in "ab":
+        world.submit(name, ext=ACTIVE_EXT).nack(by="w")
+    world.kill("w").bulk("retry", task="*")
+    assert world.bulk_report() == (2, 1, {"exists": 1})
+    assert canonical(world.recovered()) == canonical(world.broker.state)
+
+
+def test_who_is_run_again_is_bound_to_nobody() -> None:
+    world = World().submit("a", ext={"bind": id_of("producer")}).deliver(to="w").nack(by="w").kill("w")
+    world.kill("producer").producer("other").tick(limits.BIND_GRACE_MS)
+    world.bulk("retry", ids=["a"]).tick(limits.BIND_GRACE_MS)
+    assert world.state("a") == "ready"
+
+
+def test_a_tick_gives_way_to_who_is_to_be_alone() -> None:
+    world = World().schedule(ext=ACTIVE_EXT, overlap="allow").tick(10_000)
+    assert len(world.made()) == 1
+    world.tick(10_000)
+    assert len(world.made()) == 1
+    world.worker("w").ack(by="w").tick(10_000)
+    assert len(world.made()) == 2
+
+
+def test_a_tick_that_is_alone_for_a_time_has_that_time() -> None:
+    world = World().schedule(ext=alone(SECONDS, window_ms=15_000), overlap="allow").tick(10_000)
+    world.submit("a", ext=alone(SECONDS, window_ms=15_000))
+    assert [code for _, code, _ in exists(world)] == ["exists"]
+    assert len(world.tick(10_000).made()) == 1
+    assert len(world.tick(10_000).made()) == 2
+
+
 @pytest.mark.parametrize(
     ("ext", "code", "text"),
     [
