@@ -31,7 +31,7 @@ from taskq.core.memory import Memory
 from taskq.core.outbox import Outbox, Parcel
 from taskq.core.peers import Peers
 from taskq.core.presence import Presence
-from taskq.core.queues import Queues
+from taskq.core.queues import Queues, Sight
 from taskq.core.recall import Recall
 from taskq.core.registry import Registry
 from taskq.core.retry import Verdict, judge
@@ -494,6 +494,11 @@ def expiry_is_ignored(patch: Patch) -> None:
 def gates_do_not_count(patch: Patch) -> None:
     patch.set(Gate, "take", lambda self: None)
     patch.set(Gate, "give_back", lambda self, now_ms: None)
+
+
+@mutant
+def keys_do_not_take_turns(patch: Patch) -> None:
+    patch.set(Sight, "next_key", lambda self: None)
 
 
 @mutant

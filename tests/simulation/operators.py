@@ -43,7 +43,10 @@ class Operator(Process):
             case "pause":
                 return Steering(scope, name, "pause", for_ms=rng.choice((0, 0, 500, 3_000)))
             case "concurrency":
-                return Steering(scope, name, "concurrency", count=rng.choice((0, 1, 1, 2, 5)))
+                per_key = rng.random() < 0.4
+                return Steering(
+                    scope, name, "concurrency", per_key=per_key, count=rng.choice((0, 1, 1, 2, 5))
+                )
             case _:
                 count, burst = rng.choice((1, 3, 20)), rng.choice((0, 1, 5))
                 return Steering(scope, name, "rate", count=count, period_ms=1_000, burst=burst)
@@ -52,7 +55,7 @@ class Operator(Process):
         self.calls += 1
         self.agenda.note(self.name, "steers", *items)
         for item in items:
-            self._decided[(item.scope, item.name, item.kind)] = item
+            self._decided[(item.scope, item.name, item.kind, item.per_key)] = item
         self.speaker.question(lambda number: Steer(number, items, "who knows"), self._answered)
         self.link.wake()
 
@@ -61,4 +64,4 @@ class Operator(Process):
 
 
 def _undone(item: Steering) -> Steering:
-    return Steering(item.scope, item.name, item.kind, is_set=False)
+    return Steering(item.scope, item.name, item.kind, per_key=item.per_key, is_set=False)
