@@ -103,7 +103,7 @@ RANDOM_FOR_TYPING: Final = ("taskq.core", "random.Random")
 LINES_MAX: Final = 400
 LONG: Final = {
     "taskq/client/app.py": "the public face: every verb with its manual",
-    "taskq/core/attempts.py": "an attempt's whole life, all of it over the same few tables",
+    "taskq/core/running/attempts.py": "an attempt's whole life, all of it over the same few tables",
     "taskq/core/broker.py": "the router: some lines for each message",
     "taskq/core/state.py": "one short method for each record, and no decisions",
     "taskq/protocol/messages.py": "a table: one struct per message, and no logic",
@@ -321,7 +321,7 @@ def test_a_long_file_says_why() -> None:
             "taskq.core",
         ),
         ("taskq.worker.runner", "from taskq.client.link import Link", None),
-        ("taskq.worker.runner", "import taskq.core.retry", "taskq.core.retry"),
+        ("taskq.worker.runner", "import taskq.core.running.retry", "taskq.core.running.retry"),
         ("taskq.dashboard.app", "from taskq.server import daemon", "taskq.server.daemon"),
         ("taskq.testing.plugin", "from taskq import TaskQ", None),
         ("taskq.testing.plugin", "from taskq.cli import main", "taskq.cli.main"),
@@ -389,7 +389,7 @@ def test_an_impure_import_is_seen(module: str, source: str, is_pure: bool) -> No
     ],
 )
 def test_an_order_out_of_a_set_is_seen(source: str, is_clean: bool) -> None:
-    assert (sets_in_order("taskq.core.queues", source) == []) is is_clean
+    assert (sets_in_order("taskq.core.lines.queues", source) == []) is is_clean
 
 
 def test_sets_are_free_where_order_is_not_part_of_the_answer() -> None:

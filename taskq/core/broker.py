@@ -9,16 +9,11 @@ from random import Random
 from typing import assert_never
 
 from taskq import limits
-from taskq.core import reports
-from taskq.core.arrivals import Arrivals
-from taskq.core.attempts import Attempts
-from taskq.core.bindings import Bindings
-from taskq.core.bounds import Bounds
-from taskq.core.callbacks import Callbacks
-from taskq.core.cancels import Cancels
+from taskq.core.asking import reports
+from taskq.core.asking.searches import Searches
+from taskq.core.asking.verbs import Verbs
+from taskq.core.asking.watchers import Watchers
 from taskq.core.compaction import Compaction
-from taskq.core.controls import Controls
-from taskq.core.editing import Editing
 from taskq.core.effects import (
     Batch,
     Blocked,
@@ -30,30 +25,35 @@ from taskq.core.effects import (
     Received,
     Unblocked,
 )
-from taskq.core.endings import Endings
-from taskq.core.held import HeldBack
-from taskq.core.intake import Intake
+from taskq.core.intake.arrivals import Arrivals
+from taskq.core.intake.bindings import Bindings
+from taskq.core.intake.bounds import Bounds
+from taskq.core.intake.editing import Editing
+from taskq.core.intake.held import HeldBack
+from taskq.core.intake.intake import Intake
+from taskq.core.intake.uniqueness import Uniqueness
 from taskq.core.job import READY, RUNNING, Job
 from taskq.core.ledger import Ledger
+from taskq.core.lines.controls import Controls
+from taskq.core.lines.queues import Queues
+from taskq.core.lines.recall import Recall
+from taskq.core.lines.registry import Registry
+from taskq.core.lines.why import Why
+from taskq.core.lines.workers import Roster
 from taskq.core.memory import Memory
 from taskq.core.outbox import Outbox
 from taskq.core.peers import Peer, Peers
-from taskq.core.presence import Presence
-from taskq.core.queues import Queues
-from taskq.core.recall import Recall
-from taskq.core.registry import Registry
+from taskq.core.planning.schedules import Schedules
+from taskq.core.planning.timetable import Timetable
 from taskq.core.retention import DEAD_BOUNDS, DeadBounds, Retention
-from taskq.core.schedules import Schedules
-from taskq.core.searches import Searches
+from taskq.core.running.attempts import Attempts
+from taskq.core.running.callbacks import Callbacks
+from taskq.core.running.cancels import Cancels
+from taskq.core.running.endings import Endings
+from taskq.core.running.presence import Presence
+from taskq.core.running.waits import Waits, is_wanted
 from taskq.core.state import State
 from taskq.core.timers import Timer, Timers
-from taskq.core.timetable import Timetable
-from taskq.core.uniqueness import Uniqueness
-from taskq.core.verbs import Verbs
-from taskq.core.waits import Waits, is_wanted
-from taskq.core.watchers import Watchers
-from taskq.core.why import Why
-from taskq.core.workers import Roster
 from taskq.protocol.messages import (
     Ack,
     Announce,

@@ -6,8 +6,8 @@ from taskq import limits
 from taskq.core import records as r
 from taskq.core.job import Job
 from taskq.core.ledger import BatchEntry, Ledger
+from taskq.core.planning.schedule import record_of
 from taskq.core.records import TermsIndex
-from taskq.core.schedule import record_of
 from taskq.core.state import Kept
 from taskq.protocol.messages import FSYNC
 

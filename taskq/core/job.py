@@ -4,7 +4,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from taskq.core.story import Story, story_bytes
+from taskq.core.running.story import Story, story_bytes
 from taskq.protocol.messages import Ext, JobStateName, Terms
 
 SCHEDULED: Final = "scheduled"  # waits for a time: delay, calendar time or backoff

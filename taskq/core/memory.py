@@ -1,7 +1,7 @@
 """What the broker holds in memory, against its budget: outcomes give way, then submissions are refused."""
 
 from taskq import limits
-from taskq.core.held import HeldBack
+from taskq.core.intake.held import HeldBack
 from taskq.core.job import ext_bytes
 from taskq.core.state import State
 from taskq.protocol.messages import JobSpec

@@ -23,8 +23,8 @@ from taskq.core.job import (
     Job,
     ext_bytes,
 )
-from taskq.core.schedule import Schedule, schedule_of
-from taskq.core.story import longer, story_bytes
+from taskq.core.planning.schedule import Schedule, schedule_of
+from taskq.core.running.story import longer, story_bytes
 from taskq.protocol.ext import KEY, UNIQUE
 from taskq.protocol.messages import AttemptReport, JobSpec, JobStateName, Terms
 

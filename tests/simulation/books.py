@@ -9,8 +9,8 @@ from taskq import limits
 from taskq.core.effects import Batch, Now
 from taskq.core.job import DEAD, READY, SCHEDULED, Job
 from taskq.core.ledger import fold
+from taskq.core.lines.workers import Worker
 from taskq.core.state import Kept, Session, State
-from taskq.core.workers import Worker
 from taskq.protocol.calendar import calendar_of
 from taskq.protocol.messages import Announce, Hello
 from tests.simulation.agenda import Violation

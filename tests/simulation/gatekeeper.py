@@ -7,8 +7,8 @@ from typing import Final
 
 from taskq.core.effects import Now
 from taskq.core.job import READY, Job
+from taskq.core.lines.workers import Pool
 from taskq.core.records import Setting
-from taskq.core.workers import Pool
 from tests.simulation.agenda import Violation
 from tests.simulation.host import BrokerHost
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from taskq.core.job import RUNNING
-from taskq.core.workers import Slots
+from taskq.core.lines.workers import Slots
 from tests.simulation.agenda import MS, Agenda, Violation
 from tests.simulation.host import BrokerHost
 from tests.simulation.wire import Wire

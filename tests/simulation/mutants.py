@@ -9,45 +9,49 @@ from typing import Any, Final
 from msgspec import structs
 
 from taskq.client.session import ClientSession
-from taskq.core import attempts, callbacks, compaction, intake, schedules, search_kinds, verbs
+from taskq.core import compaction
 from taskq.core import records as r
-from taskq.core.attempts import Attempts
-from taskq.core.bindings import Bindings
-from taskq.core.bounds import Room
+from taskq.core.asking import search_kinds, verbs
+from taskq.core.asking.search_kinds import Listing
+from taskq.core.asking.searches import Searches
+from taskq.core.asking.snapshot import Snapshot
+from taskq.core.asking.verbs import Verbs
+from taskq.core.asking.watchers import Watchers
 from taskq.core.broker import Broker
-from taskq.core.callbacks import Callbacks
-from taskq.core.cancels import Cancels
 from taskq.core.compaction import Compaction
-from taskq.core.controls import Controls
-from taskq.core.editing import Editing
 from taskq.core.effects import Close, Effect, Now
-from taskq.core.endings import Endings
-from taskq.core.gates import Gate
 from taskq.core.indexes import Index, Kin, Uniques
-from taskq.core.intake import Intake
+from taskq.core.intake import intake
+from taskq.core.intake.bindings import Bindings
+from taskq.core.intake.bounds import Room
+from taskq.core.intake.editing import Editing
+from taskq.core.intake.intake import Intake
+from taskq.core.intake.sieve import Sieve
+from taskq.core.intake.uniqueness import Uniqueness
 from taskq.core.job import RUNNING, SCHEDULED, Job
 from taskq.core.ledger import Ledger
+from taskq.core.lines.controls import Controls
+from taskq.core.lines.gates import Gate
+from taskq.core.lines.queues import Queues, Sight
+from taskq.core.lines.recall import Recall
+from taskq.core.lines.registry import Registry
+from taskq.core.lines.workers import Pool, Slots, Worker
 from taskq.core.memory import Memory
 from taskq.core.outbox import Outbox, Parcel
 from taskq.core.peers import Peers
-from taskq.core.presence import Presence
-from taskq.core.queues import Queues, Sight
-from taskq.core.recall import Recall
-from taskq.core.registry import Registry
-from taskq.core.retry import Verdict, judge
-from taskq.core.schedule import Schedule, tick_id
-from taskq.core.schedules import Schedules
-from taskq.core.search_kinds import Listing
-from taskq.core.searches import Searches
-from taskq.core.sieve import Sieve
-from taskq.core.snapshot import Snapshot
+from taskq.core.planning import schedules
+from taskq.core.planning.schedule import Schedule, tick_id
+from taskq.core.planning.schedules import Schedules
+from taskq.core.running import attempts, callbacks
+from taskq.core.running.attempts import Attempts
+from taskq.core.running.callbacks import Callbacks
+from taskq.core.running.cancels import Cancels
+from taskq.core.running.endings import Endings
+from taskq.core.running.presence import Presence
+from taskq.core.running.retry import Verdict, judge
+from taskq.core.running.waits import Waits
 from taskq.core.state import Kept, Session, State
 from taskq.core.timers import Kind, Timers
-from taskq.core.uniqueness import Uniqueness
-from taskq.core.verbs import Verbs
-from taskq.core.waits import Waits
-from taskq.core.watchers import Watchers
-from taskq.core.workers import Pool, Slots, Worker
 from taskq.errors import JournalFull
 from taskq.journal.memory import MemoryJournal
 from taskq.protocol.calendar import Calendar, due

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from taskq import limits
-from taskq.core import shelves, snapshot
+from taskq.core import shelves
+from taskq.core.asking import snapshot
 from taskq.worker import session as worker_session
 
 

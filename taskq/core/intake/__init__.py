@@ -1,0 +1,1 @@
+"""What comes in: which jobs are new, alone, too many, changed, or bound to who submitted them."""

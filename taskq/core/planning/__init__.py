@@ -1,0 +1,1 @@
+"""Schedules: jobs that the broker makes by the clock."""
