@@ -264,7 +264,8 @@ class History:
         self.books.on_trimmed(host)
 
     def on_turn(self, host: BrokerHost) -> None:
-        if host.broker.intake.why_closed:
+        # Memory that is bounded may have been full in the midst of a turn.
+        if host.broker.intake.why_closed or host.broker.memory._budget_bytes:
             self.audit.ticks.was_unable_ms = self._agenda.now.wall_ms
         self.books.on_turn(host, self._agenda.now)
         self.search.on_turn(host)

@@ -3,7 +3,7 @@ a pool, whose members with room take turns.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -240,7 +240,7 @@ class Roster:
 
     def announce(self, worker: Worker, announce: Announce) -> None:
         """What a worker can run and how much of it; replaces what it said before."""
-        self._leave(worker)
+        before, worker.slots, worker.by_task = worker.slots, {}, {}
         worker.queues = list(dict.fromkeys(announce.queues))
         worker.labels = announce.labels
         worker.capacities = announce.resources
@@ -263,6 +263,9 @@ class Roster:
             slots.extra = min(announce.extra.get(executor, 0), slots.capacity)
             worker.slots[executor] = slots
             worker.by_task.update(dict.fromkeys(names, slots))
+        # After it has joined: a pool of its own must not be closed and opened to change a number, for that
+        # looks at every lane there is.
+        self._leave(before.values())
         for job in worker.held.values():
             held = worker.by_task.get(job.terms.task)
             if held is not None:
@@ -280,7 +283,8 @@ class Roster:
 
     def remove(self, worker: Worker) -> None:
         worker.is_open = False
-        self._leave(worker)
+        self._leave(worker.slots.values())
+        worker.slots, worker.by_task = {}, {}
         self.workers.pop(worker.session, None)
 
     def turns(self, now_ms: int) -> Iterator[tuple[Slots, Job, Lane]]:
@@ -317,8 +321,8 @@ class Roster:
         pool.members += 1
         return pool
 
-    def _leave(self, worker: Worker) -> None:
-        for slots in worker.slots.values():
+    def _leave(self, all_slots: Iterable[Slots]) -> None:
+        for slots in all_slots:
             pool = slots.pool
             if slots.in_ring:
                 pool.ring.remove(slots)
@@ -326,8 +330,6 @@ class Roster:
             pool.members -= 1
             if not pool.members:
                 self._close(pool)
-        worker.slots = {}
-        worker.by_task = {}
 
     def _close(self, pool: Pool) -> None:
         self._pools = {key: other for key, other in self._pools.items() if other is not pool}

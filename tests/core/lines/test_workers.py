@@ -202,3 +202,12 @@ def test_pools_and_sights_of_workers_that_left_are_not_kept() -> None:
     assert all(not lane.sights for lane in world.broker.queues.lanes.values())
     assert world.state("a") != "unknown"
     assert id_of("w1") not in world.broker.roster.workers
+
+
+def test_a_worker_that_announces_other_numbers_stays_in_its_pool() -> None:
+    world = World().worker("w", slots=1)
+    pool = world.broker.roster.workers[id_of("w")].slots["async"].pool
+    world.say("w", Announce({"work": "async"}, ["default"], {"async": 2})).submit("a", "b", "c")
+    assert world.holds("w") == ["a", "b"]
+    assert world.broker.roster.workers[id_of("w")].slots["async"].pool is pool
+    assert pool.members == 1
