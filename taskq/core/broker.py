@@ -441,6 +441,8 @@ class Broker:
         if isinstance(key, int):
             if kind == "tick":
                 return self.schedules.is_wanted(key, mark)
+            if kind == "pause":
+                return self.controls.is_ending(key)
             return kind not in ("silent", "unread") or key in self.peers.peers
         if kind == "word":
             return key in self.roster.workers

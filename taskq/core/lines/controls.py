@@ -3,6 +3,7 @@ with its reason and whose it was.
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from msgspec import structs
 
@@ -29,6 +30,9 @@ from taskq.protocol.messages import (
     Steering,
 )
 
+# What runs counts for these; a pause or a weight does not ask who runs.
+COUNTING: Final = ("concurrency", "rate")
+
 
 class Controls:
     """Turns decisions into settings, and lets the gates follow."""
@@ -43,6 +47,7 @@ class Controls:
         self._roster = roster
         self._timers = timers
         self._ending: dict[int, r.Setting] = {}  # pauses with an end, by the number of their timer
+        self._numbers: dict[SettingKey, int] = {}  # of the one that is meant
         self._count = 0
 
     def begin(self, now: Now) -> None:
@@ -84,6 +89,8 @@ class Controls:
         """The limits that a worker's code has for its tasks; the latest word holds."""
         declared = self._registry.declared
         wanted: dict[SettingKey, Limit] = {_key_of(limit): limit for limit in announce.declared}
+        if len(declared) > limits.TASKS_PER_WORKER_MAX:
+            self._forget_limits()
         changed: dict[Spot, None] = {}
         for key, limit in list(declared.items()):
             if limit.name in announce.tasks and wanted.get(key) != limit:
@@ -93,8 +100,12 @@ class Controls:
             if declared.get(key) != limit:
                 declared[key] = limit
                 changed[Spot(limit.scope, limit.name)] = None
-        if changed:
-            self._look_again(changed, now)
+        for spot in changed:
+            self._look_again(spot, now)
+
+    def is_ending(self, number: int) -> bool:
+        """Does this timer still end a pause?"""
+        return number in self._ending
 
     def end_pause(self, number: int, now: Now) -> None:
         """The time of a pause is over; called by its timer."""
@@ -150,29 +161,49 @@ class Controls:
         for setting in settings:
             self._ledger.set(setting)
             self._set_end(setting, now)
-        self._look_again(dict.fromkeys(map(_spot, settings)), now)
+        for setting in settings:
+            spot = Spot(setting.scope, setting.name, setting.key)
+            if setting.kind in COUNTING or setting.kind == "weight":
+                self._look_again(spot, now)
+            else:
+                self._open_or_shut(spot, now)
 
     def _set_end(self, setting: r.Setting, now: Now) -> None:
+        if setting.kind == "pause":
+            self._ending.pop(self._numbers.pop(r.key_of(setting), 0), None)  # the one before has no say
         if setting.is_set and setting.until_ms:
             # In no more time than it was to take: somebody may have set the clock back meanwhile.
             wait_ms = min(max(setting.until_ms - now.wall_ms, 0), setting.until_ms - setting.wall_ms)
             self._count += 1
             self._ending[self._count] = setting
+            self._numbers[r.key_of(setting)] = self._count
             self._timers.after(now.boot_ms + wait_ms, "pause", self._count)
 
-    def _look_again(self, spots: Iterable[Spot], now: Now) -> None:
-        """Gates may have to come or go before lanes, and those that are there may open."""
-        for spot in spots:
+    def _open_or_shut(self, spot: Spot, now: Now) -> None:
+        """A pause does not ask who runs, and where there is a gate already, nobody has to look for it."""
+        before = self._registry.gates.get(spot)
+        # None is no answer: who looked for another spot may have dropped it, and some stand before it still.
+        if before is None or self._registry.gate(*spot) is not before:
             self._queues.regate(spot)
-            for worker in self._roster.workers.values():
-                for lease, job in worker.held.items():
-                    if spot.covers(job.terms.queue, job.terms.task, job.key):
-                        self._registry.move(lease, self._queues.lane(job).gates)
-            self._registry.changed(spot, now)
+        self._registry.changed(spot, now)
 
+    def _look_again(self, spot: Spot, now: Now) -> None:
+        """Gates may have to come or go before lanes, what runs is counted at them, and they may open."""
+        self._queues.regate(spot)
+        for worker in self._roster.workers.values():
+            for lease, job in worker.held.items():
+                if spot.covers(job.terms.queue, job.terms.task, job.key):
+                    self._registry.move(lease, self._queues.lane(job).gates)
+        self._registry.changed(spot, now)
 
-def _spot(setting: r.Setting) -> Spot:
-    return Spot(setting.scope, setting.name, setting.key)
+    def _forget_limits(self) -> None:
+        """Names come from workers: limits of tasks that none of them has any more must not pile up."""
+        known = {task: None for worker in self._roster.workers.values() for task in worker.by_task}
+        declared = self._registry.declared
+        for key in [
+            key for key, limit in declared.items() if limit.scope == "task" and limit.name not in known
+        ]:
+            del declared[key]
 
 
 def _key_of(limit: Limit) -> SettingKey:

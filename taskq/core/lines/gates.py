@@ -41,6 +41,11 @@ class Parkable(Protocol):
 
     parked: "Gate | None"
 
+    @property
+    def is_spent(self) -> bool:
+        """Has it nothing to stand for any more?"""
+        ...
+
     def unpark(self) -> bool:
         """Stand in line again; False: there is nothing to stand for."""
         ...
@@ -134,13 +139,17 @@ class Gate:
         for group, waiting in list(self._parked.items()):
             woken = looks = 0
             while waiting and woken < room and looks < limits.WAKES_PER_TURN:
-                woken += waiting.popleft().unpark()
+                one = waiting.popleft()
+                woken += one.parked is self and one.unpark()  # else it has left meanwhile
                 looks += 1
             is_cut = is_cut or (woken < room and looks == limits.WAKES_PER_TURN)
             if not waiting:
                 del self._parked[group]
         if self._parked and is_cut:
             self._arm(now_ms)
+        elif self._parked and self.rate_count and room < self._burst:
+            # Those that were woken may have no worker: with the next token the next one comes.
+            self._arm(self.next_ms(now_ms, room + 1))
 
     def on_timer(self, now_ms: int) -> None:
         self._wake_ms = 0
@@ -148,17 +157,29 @@ class Gate:
             self.wake(now_ms)
 
     def forget(self, one: Parkable) -> None:
-        """It is no longer there to be woken."""
-        waiting = self._parked.get(one.group)
-        if waiting is not None and one in waiting:
-            waiting.remove(one)
-            if not waiting:
-                del self._parked[one.group]
+        """It is no longer there to be woken. Its place is taken out when it comes up."""
         one.parked = None
+
+    def prune(self) -> None:
+        """Take out the places of those that have left, or have nothing to stand for."""
+        for group, waiting in list(self._parked.items()):
+            here = deque(one for one in waiting if one.parked is self and not one.is_spent)
+            for one in waiting:
+                if one.parked is self and one.is_spent:
+                    one.parked = None
+            if here:
+                self._parked[group] = here
+            else:
+                del self._parked[group]
+
+    @property
+    def has_waiting(self) -> bool:
+        """Quick; some of them may have left."""
+        return bool(self._parked)
 
     @property
     def waiting(self) -> int:
-        return sum(map(len, self._parked.values()))
+        return sum(one.parked is self for group in self._parked.values() for one in group)
 
     def is_idle(self, now_ms: int) -> bool:
         """Would a gate made anew be the same?"""
@@ -168,10 +189,10 @@ class Gate:
             self._refill(now_ms)
         return self._level >= self._burst * self.rate_ms
 
-    def next_ms(self, now_ms: int) -> int:
-        """When its rate lets the next one start, boot ms."""
+    def next_ms(self, now_ms: int, starts: int = 1) -> int:
+        """When its rate lets so many start, boot ms."""
         self._refill(now_ms)
-        missing = max(self.rate_ms - self._level, 0)
+        missing = max(starts * self.rate_ms - self._level, 0)
         return now_ms + -(-missing // self.rate_count)
 
     def _refill(self, now_ms: int) -> None:

@@ -65,6 +65,7 @@ class Lane:
         self.doors: tuple[Gate, ...] = ()  # those of them that hold up this lane alone, not its key or queue
         self.group: Group = (route.queue, route.labels, route.resources)
         self.parked: Gate | None = None
+        self.siblings: list[Lane] = []  # that differ in their priority only; and itself
         self.head_start_us = route.priority * STEP_US
         self._rest: deque[Job] = deque()
         self._gone: set[int] = set()  # `id()` of the tombstones; who stands in line keeps it unique
@@ -139,8 +140,16 @@ class Lane:
         return None
 
     def unpark(self) -> bool:
-        self.parked = None
+        gate, self.parked = self.parked, None
+        for sibling in self.siblings:  # of another priority: who goes first is told by the rank
+            if sibling.parked is gate:
+                sibling.parked = None
+                sibling.show()
         return self.show() and self.head() is not None
+
+    @property
+    def is_spent(self) -> bool:
+        return self.head() is None
 
     def show(self) -> bool:
         """Let those who serve it know that it has jobs. False: wherever it is seen, its key waits."""

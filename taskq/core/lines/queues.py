@@ -54,6 +54,10 @@ class Strand:
         self.line_up()
         return bool(self._heap)
 
+    @property
+    def is_spent(self) -> bool:
+        return not self._heap
+
     def first(self, now_ms: int) -> Lane | None:
         """The lane whose head is next. Entries are corrected when they come up."""
         heap = self._heap
@@ -91,8 +95,10 @@ class Strand:
         self.set_aside()
         # It was woken for a room that it does not use: that is for the next one.
         for gate in lane.gates:
-            if gate.waiting:
+            if gate.has_waiting:
                 gate.wake(now_ms)
+        if lane.needs:
+            self.sight.pool.feed_next(lane.needs)
 
     def lanes(self, most: int) -> list[Lane]:
         return [lane for rank, number, lane in self._heap[:most] if self._present.get(number) == rank]
@@ -135,6 +141,10 @@ class Sight:
         self.parked = None
         self.pool.wake()
         return bool(self.ring)
+
+    @property
+    def is_spent(self) -> bool:
+        return not self.ring
 
     def first(self, now_ms: int) -> Lane | None:
         """The lane that is next: of the key whose turn it is."""
@@ -203,6 +213,8 @@ class Watcher(Protocol):
 
     def wake(self) -> None: ...
     def sees(self, lane: Lane) -> bool: ...
+    def feed_next(self, needs: tuple[tuple[str, int], ...]) -> None: ...
+    def prune(self) -> None: ...
 
 
 class Registry(Protocol):
@@ -211,6 +223,7 @@ class Registry(Protocol):
     def gate(self, scope: Scope, name: str, key: str = "") -> Gate | None: ...
     def weight(self, queue: str, key: str) -> int: ...
     def sweep(self, in_use: Iterable[Gate]) -> None: ...
+    def prune(self) -> None: ...
 
 
 class Queues:
@@ -223,6 +236,8 @@ class Queues:
         self._by_terms: dict[Terms, Lane] = {}  # of jobs without a key: most
         self._by_key: dict[Terms, dict[bytes, Lane]] = {}
         self._found = 0  # in both
+        self._families: dict[Route, list[Lane]] = {}  # by the route without its priority
+        self._of_key: dict[str, list[Lane]] = {}
         self._aside: dict[bytes, Job] = {}
         self._sights: dict[str, list[Sight]] = {}
         self._count = 0
@@ -307,7 +322,7 @@ class Queues:
 
     def regate(self, spot: Spot) -> None:
         """Gates or weights of this spot have come or gone: all that stand before them look again."""
-        for lane in self.lanes.values():
+        for lane in self._of_key.get(spot.key, ()) if spot.key else self.lanes.values():
             if spot.covers(lane.queue, lane.task, lane.key):
                 self._gate(lane)
                 if lane.parked is not None and lane.parked not in lane.doors:
@@ -359,18 +374,31 @@ class Queues:
             self._sweep()
         self._count += 1
         lane = self.lanes[route] = Lane(route, self._count)
+        self._enter(lane)
         self._gate(lane)
         lane.sights.extend(sight for sight in self._sights.get(route.queue, ()) if sight.pool.sees(lane))
         return lane
 
+    def _enter(self, lane: Lane) -> None:
+        """Make it known to its siblings, and to who asks for its key."""
+        lane.siblings = self._families.setdefault(lane.route._replace(priority=0), [])
+        lane.siblings.append(lane)
+        if lane.key:
+            self._of_key.setdefault(lane.key, []).append(lane)
+
     def _sweep(self) -> None:
-        """Names come from peers: lanes that are empty must not pile up."""
+        """Names come from peers: lanes that are empty must not pile up, nor what stands for them."""
+        self._registry.prune()
         self.lanes = {route: lane for route, lane in self.lanes.items() if lane.places}
         self._by_terms, self._by_key, self._found = {}, {}, 0
+        self._families, self._of_key = {}, {}
+        for lane in self.lanes.values():
+            self._enter(lane)
         in_use = [gate for lane in self.lanes.values() for gate in lane.gates]
         for sights in self._sights.values():
             for sight in sights:
                 sight.sweep()
+                sight.pool.prune()
                 in_use += [place.gate for place in sight.places() if place.gate is not None]
         self._registry.sweep(in_use)
         # Twice what is left: a sweep costs O(1) for each lane made since the last one.

@@ -32,6 +32,8 @@ class Registry:
         spot = Spot(scope, name, key)
         gate = self.gates.get(spot)
         if not self._is_limited(spot):
+            if gate is not None and gate.has_waiting:
+                return gate  # those that wait at it are let through by and by
             if gate is not None:
                 del self.gates[spot], self._by_number[gate.number]
             return None
@@ -102,6 +104,11 @@ class Registry:
         gate = self._by_number.get(number)
         if gate is not None:
             gate.on_timer(now.boot_ms)
+
+    def prune(self) -> None:
+        """What has nothing to stand for must not stand before gates for ever."""
+        for gate in self.gates.values():
+            gate.prune()
 
     def sweep(self, in_use: Iterable[Gate]) -> None:
         """Keys come from peers: gates that nobody stands before and that remember nothing are dropped."""

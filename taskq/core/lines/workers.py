@@ -13,6 +13,8 @@ from taskq.core.lines.lanes import Lane
 from taskq.core.lines.queues import Queues, Sight
 from taskq.protocol.messages import Announce, ProgressItem
 
+Needs = tuple[tuple[str, int], ...]  # so much of each resource
+
 
 class Slots(Struct, eq=False):
     """The room of one worker for one executor."""
@@ -56,7 +58,8 @@ class Pool:
         self.awake = False  # it may have both room and jobs
         self.queues = roster.queues
         self._roster = roster
-        self._starved: dict[int, Lane] = {}  # no member has left of its resources what their jobs need
+        # By their needs, of which no member has enough left: lanes in the order in which they came.
+        self._starved: dict[Needs, deque[Lane]] = {}
         self.sights: deque[Sight] = deque()
         for queue, weight in zip(likeness.queues, likeness.weights, strict=True):
             sight = self.queues.open_sight(self, queue)
@@ -89,7 +92,7 @@ class Pool:
             self.ring.append(slots)
         # Also when it stood in the ring: closed, it was passed over, and now it can serve again.
         if self._starved:
-            self.feed()
+            self.feed(slots.worker)
         self.wake()
 
     def front(self) -> Slots | None:
@@ -151,14 +154,33 @@ class Pool:
     def starve(self, sight: Sight) -> None:
         """Nobody has the resources for the sight's first lane: it waits until somebody gives some back."""
         lane = sight.set_aside()
-        self._starved[lane.number] = lane
+        self._starved.setdefault(lane.needs, deque()).append(lane)
 
-    def feed(self) -> None:
-        """A member has more resources than before."""
-        starved, self._starved = self._starved, {}
-        for lane in starved.values():
-            if lane.parked is None:
+    def feed(self, worker: "Worker") -> None:
+        """A member has more resources than before: as many lanes as it could take a job of come back."""
+        for needs, lanes in list(self._starved.items()):
+            for _ in range(min(worker.room_for(needs), len(lanes))):
+                self.feed_next(needs)
+
+    def feed_next(self, needs: Needs) -> None:
+        """The next lane of these needs comes back into line: there may be enough for it."""
+        lanes = self._starved.get(needs)
+        while lanes:
+            lane = lanes.popleft()
+            if lane.parked is None and lane.head() is not None:
                 lane.show()
+                break
+        if lanes is not None and not lanes:
+            del self._starved[needs]
+
+    def prune(self) -> None:
+        """Lanes that have no jobs any more must not starve for ever."""
+        for needs, lanes in list(self._starved.items()):
+            here = deque(lane for lane in lanes if lane.head() is not None)
+            if here:
+                self._starved[needs] = here
+            else:
+                del self._starved[needs]
 
     def _next_sight(self, sight: Sight) -> None:
         sight.left = sight.weight
@@ -189,21 +211,27 @@ class Worker:
         self.capacities: dict[str, int] = {}  # its resources
         self.resources: dict[str, int] = {}  # what is left of them
 
-    def has(self, needs: tuple[tuple[str, int], ...]) -> bool:
+    def has(self, needs: Needs) -> bool:
         """Is so much left?"""
         return all(self.resources.get(name, 0) >= count for name, count in needs)
 
-    def use(self, needs: tuple[tuple[str, int], ...]) -> None:
+    def room_for(self, needs: Needs) -> int:
+        """How many jobs of these needs are there enough resources for?"""
+        return min(max(self.resources.get(name, 0), 0) // count for name, count in needs)
+
+    def use(self, needs: Needs) -> None:
         for name, count in needs:
             self.resources[name] = self.resources.get(name, 0) - count
 
-    def return_resources(self, needs: tuple[tuple[str, int], ...]) -> None:
+    def return_resources(self, needs: Needs) -> None:
         """A job that used so much is no longer here."""
+        if not needs:
+            return
         for name, count in needs:
             if name in self.resources:
                 self.resources[name] += count
         for slots in self.slots.values():
-            slots.pool.feed()
+            slots.pool.feed(self)
 
     def note(self, items: list[ProgressItem]) -> None:
         """How far it has come with what it holds; the latest word of each."""

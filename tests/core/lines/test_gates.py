@@ -158,6 +158,50 @@ def test_room_that_one_cannot_use_is_passed_on() -> None:
     assert world.ack("f2", by="w").holds("w") == ["a1", "b"]  # it was the turn of a2, whose key has its one
 
 
+def test_larger_goes_first_behind_a_limit_too() -> None:
+    world = World().steer("task", "work", "concurrency", count=1).worker("w", slots=5)
+    world.submit("r").submit(*"abc").submit(*"xyz", priority=10)
+    order: list[str] = []
+    for _ in range(7):
+        order += world.holds("w")
+        world.ack(by="w")
+    assert "".join(order) == "rxyzabc"
+
+
+def test_keys_take_turns_when_a_rate_has_saved_up() -> None:
+    world = World().steer("task", "work", "rate", count=10, period_ms=1_000).worker("w", slots=10)
+    world.submit(*[f"d{number}" for number in range(10)])
+    for key in "abc":
+        world.submit(*[f"{key}{number}" for number in range(20)], key=key)
+    world.tick(100).tick(900)
+    before = len(world.deliveries)
+    world.ack(by="w")
+    assert {name[0] for name, _ in world.deliveries[before : before + 3]} == set("abc")
+
+
+def test_what_is_cancelled_before_a_gate_does_not_pile_up_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taskq.core.lines.queues.LANES_BEFORE_SWEEP", 100)
+    world = World().steer("task", "work", "pause").worker("w", slots=5)
+    world.broker.queues._sweep_at = 100
+    for number in range(1_000):
+        world.submit(f"{number}", key=f"k{number}", keep_ms=0).cancel(f"{number}")
+    (gate,) = world.broker.registry.gates.values()
+    assert gate.waiting <= 300
+
+
+def test_many_that_wait_for_a_resource_are_not_all_woken_for_one() -> None:
+    world = World().worker("w", slots=9, resources={"gpu": 1})
+    for number in range(50):
+        world.submit(f"{number}", key=f"k{number}", resources=(("gpu", 1),))
+    assert len(world.deliveries) == 1
+    world.ack(by="w")
+    (pool,) = world.broker.roster._pools.values()
+    assert sum(map(len, pool._starved.values())) == 48
+    while world.holds("w"):
+        world.ack(by="w")
+    assert len(world.deliveries) == 50
+
+
 def test_a_limit_of_nought_holds_all() -> None:
     world = World().worker("w", slots=9, declared=[concurrency(0)]).submit(*"ab")
     assert world.holds("w") == []
