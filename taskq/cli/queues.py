@@ -324,7 +324,7 @@ def _say(url: str | None, items: "list[Steering]", reason: str) -> int:
     from taskq.protocol.messages import Steer, Steered
 
     steer = Steer(1, items, reason[:TEXT_CHARS_MAX])
-    return asyncio.run(ask(url, steer, Steered, role="operator", name=_me())).message.count
+    return asyncio.run(ask(url, steer, Steered, role="producer", name=_me())).message.count
 
 
 def _me() -> str:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,3 +139,36 @@ def test_what_cannot_be_is_refused_with_what_can(
     words: list[str], text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert text in said(capsys, *words, code=Exit.USAGE)
+
+
+@pytest.mark.parametrize(
+    ("role", "code"),
+    [("producer", Exit.OK), ("worker", Exit.OK), ("operator", Exit.OK), ("viewer", Exit.REFUSED)],
+)
+def test_who_may_submit_may_steer(
+    role: str,
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run(["token", "create", "--role", role])
+    line = capsys.readouterr().out
+    (tmp_path / "tokens").write_text(line)
+    (tmp_path / "token").write_text(line.split()[1])
+    flags = ["--port", "0", "--journal", "memory:", "--tokens-file", str(tmp_path / "tokens")]
+    broker = subprocess.Popen(
+        [sys.executable, "-m", "taskq", "broker", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert broker.stdout is not None
+        monkeypatch.setenv("TASKQ_URL", broker.stdout.readline().split()[-1])
+        monkeypatch.setenv("TASKQ_TOKEN_FILE", str(tmp_path / "token"))
+        told = said(capsys, "pause", "mail", code=code)
+        assert ("taskq token create --role producer" in told) == (code != Exit.OK)
+    finally:
+        broker.terminate()
+        broker.communicate()
