@@ -10,11 +10,12 @@ from msgspec import structs
 
 from taskq.client.filters import FilterFields, filter_of, quoted
 from taskq.client.job import JobInfo, moment
+from taskq.client.options import reason_of
 from taskq.client.payload import unpack_call
 from taskq.client.producer import ASK_TIMEOUT
 from taskq.client.seconds import Seconds, millis_of
 from taskq.errors import DecodeError
-from taskq.limits import PAGE_MAX, TEXT_CHARS_MAX
+from taskq.limits import PAGE_MAX
 from taskq.protocol.messages import (
     Bulk,
     BulkReport,
@@ -133,7 +134,7 @@ class _Found:
     async def _bulk(
         self, verb: Verb, wanted: Filter, timeout: Seconds, *, reason: str = "", dry_run: bool
     ) -> BulkResult:
-        text = reason[:TEXT_CHARS_MAX]
+        text = reason_of(reason)
         report = await self._ask(
             lambda number: Bulk(number, verb, wanted, text, dry_run),
             BulkReport,

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypedDict, TypeVar, Unpack, cast, get_args, overload
 
 from taskq import limits
-from taskq.client.options import checked_name
+from taskq.client.options import checked_name, reason_of
 from taskq.client.producer import ASK_TIMEOUT
 from taskq.client.seconds import Seconds, millis_of
 from taskq.client.task import AsyncTask, Call, P, PlainTask, R, Task
@@ -163,7 +163,7 @@ class Schedules:
 
     async def pause(self, name: str, reason: str = "") -> ScheduleInfo:
         """No more jobs of it, until it is resumed; what runs goes on."""
-        text = reason[: limits.TEXT_CHARS_MAX]
+        text = reason_of(reason)
         return await self._one(lambda number: PauseSchedule(number, name, text))
 
     async def resume(self, name: str) -> ScheduleInfo:
