@@ -310,7 +310,8 @@ class JobInfo:
 
     @staticmethod
     def _of_line(line: JobLine) -> "JobInfo":
-        """As it stands in a list: without progress and `why`, mostly without traceback."""
+        """As it stands in a list: without progress, `why` and history, mostly without what is heavy."""
+        ext = line.ext or {}
         return JobInfo(
             id=line.id.hex(),
             task=line.task,
@@ -331,6 +332,8 @@ class JobInfo:
             progress=None,
             why="",
             key=line.key,
+            parent=ext.get(PARENT, b"").hex(),
+            meta=read_meta(ext),
         )
 
 

@@ -237,7 +237,8 @@ class Dead(_Found):
     async def export(
         self, query: str = "", **fields: Unpack[FilterFields]
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Everything about each of them: JobInfo's fields, `error_type`, arguments and traceback.
+        """Everything that lists have about each of them: JobInfo's fields without `progress`, `why` and
+        `history`; `error_type`, arguments and traceback.
 
         Arguments that cannot be read here are left out; `payload` has them as bytes, whatever they are.
         """
@@ -245,10 +246,15 @@ class Dead(_Found):
             yield exported(line)
 
 
+# Fields of JobInfo that no line of a list carries: empty, they would say that there is nothing.
+NOT_IN_LINES: Final = ("progress", "why", "history")
+
+
 def exported(line: JobLine) -> dict[str, Any]:
     """A line with all that it carries."""
+    info = asdict(JobInfo._of_line(line))
     found = {
-        **asdict(JobInfo._of_line(line)),
+        **{name: value for name, value in info.items() if name not in NOT_IN_LINES},
         "error_type": line.fault.type if line.fault is not None else line.ending,
         "payload": line.payload,
         "flags": line.flags,
