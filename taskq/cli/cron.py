@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from taskq.cli import output
+from taskq.errors import NotFound
 from taskq.limits import NEXT_TICKS_MAX, TEXT_CHARS_MAX
 
 if TYPE_CHECKING:
@@ -108,13 +109,15 @@ def run(name: str, url: str | None, as_json: bool) -> None:
 
 @command.command(epilog=_examples('pause nightly --reason "month end"'))
 @_name
-@click.option("--reason", default="", help="For people; shown by ls.")
+@click.option("--reason", help="For people; shown by ls. The one it is paused for, if not said.")
 @_url
 @_json
-def pause(name: str, reason: str, url: str | None, as_json: bool) -> None:
+def pause(name: str, reason: str | None, url: str | None, as_json: bool) -> None:
     """Make no more jobs of a schedule until it is resumed; what runs goes on."""
-    from taskq.protocol.messages import PauseSchedule
+    from taskq.protocol.messages import ListSchedules, PauseSchedule
 
+    if reason is None:
+        reason = _one(url, ListSchedules(1, name), role="producer").reason
     _changed(_one(url, PauseSchedule(1, name, reason[:TEXT_CHARS_MAX]), role="producer"), as_json)
 
 
@@ -123,9 +126,14 @@ def pause(name: str, reason: str, url: str | None, as_json: bool) -> None:
 @_url
 @_json
 def resume(name: str, url: str | None, as_json: bool) -> None:
-    """Go on with a schedule, from its next time; what was missed in the pause is not made up for."""
-    from taskq.protocol.messages import ResumeSchedule
+    """Go on with a schedule, from its next time; what was missed in the pause is not made up for.
 
+    Exit code 4: it is not paused.
+    """
+    from taskq.protocol.messages import ListSchedules, ResumeSchedule
+
+    if not _one(url, ListSchedules(1, name), role="producer").is_paused:
+        raise NotFound(f"the schedule {name!r} is not paused")
     _changed(_one(url, ResumeSchedule(1, name), role="producer"), as_json)
 
 

@@ -19,6 +19,7 @@ from taskq.cli.found import (
     print_list,
     query_argument,
     read_query,
+    say_there_are_more,
     url_option,
     yes_option,
 )
@@ -83,9 +84,10 @@ def ls(
     """List the dead jobs that match QUERY, or the groups that they make."""
     import asyncio
 
+    most = None if all_of_them else limit
     if group:
-        return asyncio.run(_groups(query, url, as_json=as_json))
-    return asyncio.run(_ls(query, None if all_of_them else limit, url, as_json=as_json))
+        return asyncio.run(_groups(query, most, url, as_json=as_json))
+    return asyncio.run(_ls(query, most, url, as_json=as_json))
 
 
 @command.command(epilog=SHOW_EXAMPLES)
@@ -167,10 +169,11 @@ async def _ls(words: tuple[str, ...], limit: int | None, url: str | None, *, as_
         return await print_list(jobs, limit, query, "dead jobs", as_json=as_json)
 
 
-async def _groups(words: tuple[str, ...], url: str | None, *, as_json: bool) -> int:
+async def _groups(words: tuple[str, ...], limit: int | None, url: str | None, *, as_json: bool) -> int:
     query = _dead_query(words)
     async with connected(url, "viewer") as app:
-        groups = await app.dead.groups(query)
+        found = await app.dead.groups(query)
+    groups = found[:limit]
     if as_json:
         from dataclasses import asdict
 
@@ -180,7 +183,9 @@ async def _groups(words: tuple[str, ...], url: str | None, *, as_json: bool) -> 
         head = ("TASK", "COUNT", "OLDEST", "NEWEST", "SAMPLE", "ERROR")
         output.table(head, [_group_row(group) for group in groups], gives_way=True)
     else:
-        output.say("taskq: no dead jobs")
+        output.say(f"taskq: no dead jobs match {query!r}" if query else "taskq: no dead jobs")
+    if len(groups) < len(found):
+        say_there_are_more(len(groups))
     return Exit.OK
 
 

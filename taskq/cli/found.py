@@ -90,6 +90,16 @@ def plain(info: "JobInfo") -> dict[str, Any]:
     return as_json_object(asdict(info))
 
 
+def plain_line(info: "JobInfo") -> dict[str, Any]:
+    """The same for a job in a list, without the fields that no line of a list carries."""
+    from taskq.client.jobs import NOT_IN_LINES
+
+    heavy = ("traceback", "parent", "meta")
+    return {
+        name: value for name, value in plain(info).items() if name not in NOT_IN_LINES and name not in heavy
+    }
+
+
 def as_json_object(found: dict[str, Any]) -> dict[str, Any]:
     return {name: _as_json(value) for name, value in found.items()}
 
@@ -114,18 +124,29 @@ def row(info: "JobInfo") -> list[str]:
         info.state,
         info.task,
         info.queue,
-        f"{info.attempts}/{info.max_attempts}",
+        tries(info),
         age(info.submitted_at),
         about(info),
     ]
 
 
+def tries(info: "JobInfo") -> str:
+    """How many of its attempts are used up, and the crashes beside them: those have a bound of their own."""
+    text = f"{info.attempts - info.crashes}/{info.max_attempts}"
+    if not info.crashes:
+        return text
+    return f"{text} +{info.crashes} {'crash' if info.crashes == 1 else 'crashes'}"
+
+
 def about(info: "JobInfo") -> str:
     """What matters most of a job, in a few words."""
+    error = info.error or info.reason
     if info.state == "scheduled" and info.due_at is not None:
         text = f"due {info.due_at.isoformat(timespec='seconds')}"
+    elif info.state == "running" and info.worker:
+        text = f"on {info.worker}" + (f", after {error}" if error else "")
     else:
-        text = info.error or info.reason or (f"on {info.worker}" if info.worker else "")
+        text = error
     text = text.partition("\n")[0]
     return text if len(text) <= ABOUT_CHARS else f"{text[: ABOUT_CHARS - 3]}..."
 
@@ -147,10 +168,10 @@ async def print_list(
     async for info in jobs:
         count += 1
         if limit is not None and count > limit:
-            output.say(f"taskq: these are the first {limit:,}; there are more: --limit COUNT, or --all")
+            say_there_are_more(limit)
             break
         if as_json:
-            output.json_line(plain(info))
+            output.json_line(plain_line(info))
         else:
             rows.append(row(info))
     if not as_json and rows:
@@ -158,6 +179,10 @@ async def print_list(
     if not count:
         output.say(f"taskq: no {verb} match {query!r}" if query else f"taskq: no {verb}")
     return Exit.OK
+
+
+def say_there_are_more(shown: int) -> None:
+    output.say(f"taskq: these are the first {shown:,}; there are more: --limit COUNT, or --all")
 
 
 def print_details(found: dict[str, Any]) -> None:

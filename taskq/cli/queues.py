@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -9,7 +10,7 @@ import click
 from taskq.cli import output
 from taskq.cli.exits import Exit
 from taskq.cli.found import act, checked, dry_run_option, is_sure, yes_option
-from taskq.cli.status import ago, queue_rows
+from taskq.cli.status import queue_rows
 from taskq.cli.values import DURATION
 from taskq.errors import ConfigError, NotFound
 from taskq.limits import NAME_CHARS_MAX, TEXT_CHARS_MAX, WEIGHT_MAX
@@ -27,6 +28,12 @@ Examples:
   taskq queues limit --task send_mail --concurrency 20
 """
 COUNT_MAX: Final = 2**31  # as on the wire
+_UNITS: Final = (
+    (86_400_000, "a day", "d"),
+    (3_600_000, "an hour", "h"),
+    (60_000, "a minute", "min"),
+    (1_000, "a second", "s"),
+)
 HEAD: Final = ("QUEUE", "READY", "RUN", "SCHED", "DEAD", "OLDEST", "WORKERS")
 
 
@@ -116,6 +123,8 @@ def pause(
     scope, name = _spot(queue, task)
     _steer(url, reason, scope=scope, name=name, kind="pause", key=key, for_ms=for_ms or 0)
     output.say(f"taskq: {_called(scope, name, key)} is paused")
+    if scope == "queue":
+        _warn_of_no_queue(url, name)
 
 
 @command.command(epilog=_examples("resume mail", "resume mail --key acme", "resume --task send_mail"))
@@ -270,7 +279,7 @@ def sentence(setting: "SettingReport") -> str:
     what = _called(setting.scope, setting.name, setting.key) + (", each key" if setting.per_key else "")
     match setting.kind:
         case "pause":
-            text = f"{what} is paused" + (", for a time" if setting.until_ms else "")
+            text = f"{what} is paused" + (f" until {_local(setting.until_ms)}" if setting.until_ms else "")
         case "closed":
             text = f"{what} accepts nothing new"
         case "weight":
@@ -278,9 +287,23 @@ def sentence(setting: "SettingReport") -> str:
         case "concurrency":
             text = f"{what} may run {setting.count:,} at once"
         case _:
-            text = f"{what} may start {setting.count:,} in {ago(setting.period_ms)}"
+            text = f"{what} may start {setting.count:,} {_each(setting.period_ms)}"
+            text += f", {setting.burst:,} of them at once" if setting.burst else ""
     by = "declared by its code" if setting.is_declared else f"decided by {setting.by or 'somebody'}"
     return f"{text} ({by}{': ' + setting.reason if setting.reason else ''})"
+
+
+def _local(wall_ms: int) -> str:
+    """A time on the clock of whoever asks, with its zone."""
+    return datetime.fromtimestamp(wall_ms / 1000, UTC).astimezone().isoformat(" ", "seconds")
+
+
+def _each(period_ms: int) -> str:
+    """The time of a rate: "a second", "in 10 s"."""
+    for size_ms, one, unit in _UNITS:
+        if period_ms % size_ms == 0:
+            return one if period_ms == size_ms else f"in {period_ms // size_ms} {unit}"
+    return f"in {period_ms} ms"
 
 
 # -- parts ------------------------------------------------------------------------------------
@@ -324,7 +347,17 @@ def _say(url: str | None, items: "list[Steering]", reason: str) -> int:
     from taskq.protocol.messages import Steer, Steered
 
     steer = Steer(1, items, reason[:TEXT_CHARS_MAX])
-    return asyncio.run(ask(url, steer, Steered, role="operator", name=_me())).message.count
+    return asyncio.run(ask(url, steer, Steered, role="producer", name=_me())).message.count
+
+
+def _warn_of_no_queue(url: str | None, name: str) -> None:
+    """It may come yet, so it is decided all the same; more often it is misspelt."""
+    from taskq.cli.question import ask
+    from taskq.protocol.messages import Status, StatusReport
+
+    report = asyncio.run(ask(url, Status(1), StatusReport)).message
+    if all(queue.name != name for queue in report.queues):
+        output.say(f"taskq: no queue {name!r} has jobs or workers at the moment")
 
 
 def _me() -> str:

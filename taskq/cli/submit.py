@@ -71,8 +71,10 @@ def command(
     """Submit a job of TASK and print its id, once the broker has it on disk.
 
     TASK is the name that the workers know (module.function unless the task says otherwise), or
-    module:task, which is imported from here and checks the arguments. Each of ARGS is read as
-    JSON, or else as a text. Exit code 1: a job did not succeed; 3: some did not; 75: timed out.
+    module:task, which is imported from here. Only module:task checks the arguments and knows the
+    options that the task declares: its queue, retries, timeout and all others. By its name alone a
+    task has those given here, and one attempt. Each of ARGS is read as JSON, or else as a text.
+    Exit code 1: a job did not succeed; 3: some did not; 75: timed out.
     """
     if timeout is not None and not wait:
         raise click.UsageError("--timeout is how long --wait waits; give --wait too")

@@ -9,7 +9,7 @@ from taskq.protocol.messages import Limit
 
 Per = Literal["key"]
 
-_COUNT_MAX: Final = 2**31
+COUNT_MAX: Final = 2**31  # as on the wire
 _UNITS_MS: Final = {"s": 1_000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _RATE: Final = re.compile(r"\s*(\d{1,12})\s*/\s*(\d{1,12})?\s*(s|min|m|h|d)\s*", re.ASCII)
 _ALLOWED: Final = "a rate is written '10/s', '5/10s', '100/min', '1000/h' or '1/d'"
@@ -65,8 +65,8 @@ def parse_rate(text: object) -> tuple[int, int]:
         raise ValueError(
             f"rate_limit: {text!r} lets no job start, ever; the least is 1 in a while, as in '1/d'"
         )
-    if count > _COUNT_MAX:
-        raise ValueError(f"rate_limit: {text!r}: at most {_COUNT_MAX} in a while")
+    if count > COUNT_MAX:
+        raise ValueError(f"rate_limit: {text!r}: at most {COUNT_MAX} in a while")
     if not 0 < period_ms <= HORIZON_MS:
         raise ValueError(f"rate_limit: {text!r}: the while is more than nothing, and at most ten years")
     if count * 1_000 > RATE_PER_S_MAX * period_ms:
@@ -97,8 +97,8 @@ def rate_of(value: object) -> Rate:
 def _check_whole(what: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{what} is a whole number, not {value!r:.80}")
-    if not 1 <= value <= _COUNT_MAX:
-        raise ValueError(f"{what} is from 1 to {_COUNT_MAX}, not {value}")
+    if not 1 <= value <= COUNT_MAX:
+        raise ValueError(f"{what} is from 1 to {COUNT_MAX}, not {value}")
 
 
 def _check_per(what: str, value: object) -> None:

@@ -1,6 +1,7 @@
 """Which jobs: as text, `state:dead task:send_* older:1h`, or as keywords. One reader for both.
 
 field:value     all must apply; a value with spaces goes in quotes: error:"timed out"
+*               anything, in the task; in other values it goes in quotes, and means itself
 state task queue key older younger error type id
 """
 
@@ -62,7 +63,8 @@ def filter_of(query: str = "", fields: FilterFields | None = None) -> Filter:
 
 def quoted(name: str, value: str) -> str:
     """A term of the text form. ValueError when there is no way to write it."""
-    if value and not re.search(r"""[\s"']""", value):
+    special = r"""[\s"']""" if name == "task" else r"""[\s"'*]"""
+    if value and not re.search(special, value):
         return f"{name}:{value}"
     for mark in ('"', "'"):
         if mark not in value:
@@ -81,8 +83,11 @@ def _terms(query: str) -> Iterable[tuple[str, str]]:
         if found := _BARE_ID.match(query, at):
             yield "id", found[1]
         elif found := _TERM.match(query, at):
-            text = found[2]
-            yield found[1], text[1:-1] if text[0] in "\"'" else text
+            name, text = found[1], found[2]
+            is_quoted = text[0] in "\"'"
+            if "*" in text and name != "task" and name in _READERS and not is_quoted:
+                raise ValueError(_no_star(name, text))
+            yield name, text[1:-1] if is_quoted else text
         else:
             raise ValueError(_unreadable(query[at:].split(maxsplit=1)[0]))
         at = found.end()
@@ -99,10 +104,26 @@ def _unreadable(word: str) -> str:
     return f'{word[:40]!r} is no field:value; say task:{word[:40]}, or error:"a text with spaces"'
 
 
+def _no_star(name: str, text: str) -> str:
+    if name in ("queue", "key", "type"):
+        return (
+            f"{name}:{text[:40]}: * stands for anything in the task only; {name} is a whole name, and one "
+            f'that has a * goes in quotes: {name}:"a*b"'
+        )
+    if name == "error":
+        return (
+            f"error:{text[:40]}: * stands for anything in the task only; error is found anywhere in the "
+            'text, so leave the * out, or mean a * with quotes: error:"2 * 3"'
+        )
+    return f"{name}:{text[:40]}: * stands for anything in the task only"
+
+
 def _no_such_field(name: str) -> str:
     close = get_close_matches(name, _READERS, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"there is no field {name[:40]!r}; {hint}There are: {', '.join(_READERS)}"
+    known = ", ".join(_READERS)
+    if close:
+        return f"there is no field {name[:40]!r}; did you mean {close[0]!r}? There are: {known}"
+    return f"there is no field {name[:40]!r}; there are: {known}"
 
 
 def _spread(values: list[Any]) -> Iterable[Any]:

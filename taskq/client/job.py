@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from msgspec import Struct
 
 from taskq.client.extras import read_meta
-from taskq.client.options import edits, moment_ms
+from taskq.client.options import edits, moment_ms, reason_of
 from taskq.client.payload import unpack_value
 from taskq.client.producer import ASK_TIMEOUT
 from taskq.client.seconds import Seconds, millis_of
@@ -24,7 +24,6 @@ from taskq.errors import (
     Refused,
     ResultGone,
 )
-from taskq.limits import TEXT_CHARS_MAX
 from taskq.protocol.ext import KEY, PARENT
 from taskq.protocol.messages import (
     AttemptReport,
@@ -112,7 +111,7 @@ class Job(Struct, Generic[R], gc=False, eq=False):
         of them are cancelled, running ones too, whether the job itself had ended or not.
         """
         producer = self._app._producer()
-        text = reason[:TEXT_CHARS_MAX]
+        text = reason_of(reason)
         receipts = await producer.ask(
             lambda answer: producer.session.cancel([self._id], text, answer, tree=tree), ASK_TIMEOUT
         )
@@ -311,7 +310,8 @@ class JobInfo:
 
     @staticmethod
     def _of_line(line: JobLine) -> "JobInfo":
-        """As it stands in a list: without progress and `why`, mostly without traceback."""
+        """As it stands in a list: without progress, `why` and history, mostly without what is heavy."""
+        ext = line.ext or {}
         return JobInfo(
             id=line.id.hex(),
             task=line.task,
@@ -332,6 +332,8 @@ class JobInfo:
             progress=None,
             why="",
             key=line.key,
+            parent=ext.get(PARENT, b"").hex(),
+            meta=read_meta(ext),
         )
 
 

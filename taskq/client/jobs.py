@@ -10,11 +10,12 @@ from msgspec import structs
 
 from taskq.client.filters import FilterFields, filter_of, quoted
 from taskq.client.job import JobInfo, moment
+from taskq.client.options import reason_of
 from taskq.client.payload import unpack_call
 from taskq.client.producer import ASK_TIMEOUT
 from taskq.client.seconds import Seconds, millis_of
 from taskq.errors import DecodeError
-from taskq.limits import PAGE_MAX, TEXT_CHARS_MAX
+from taskq.limits import PAGE_MAX
 from taskq.protocol.messages import (
     Bulk,
     BulkReport,
@@ -133,7 +134,7 @@ class _Found:
     async def _bulk(
         self, verb: Verb, wanted: Filter, timeout: Seconds, *, reason: str = "", dry_run: bool
     ) -> BulkResult:
-        text = reason[:TEXT_CHARS_MAX]
+        text = reason_of(reason)
         report = await self._ask(
             lambda number: Bulk(number, verb, wanted, text, dry_run),
             BulkReport,
@@ -236,7 +237,8 @@ class Dead(_Found):
     async def export(
         self, query: str = "", **fields: Unpack[FilterFields]
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Everything about each of them: JobInfo's fields, `error_type`, arguments and traceback.
+        """Everything that lists have about each of them: JobInfo's fields without `progress`, `why` and
+        `history`; `error_type`, arguments and traceback.
 
         Arguments that cannot be read here are left out; `payload` has them as bytes, whatever they are.
         """
@@ -244,10 +246,15 @@ class Dead(_Found):
             yield exported(line)
 
 
+# Fields of JobInfo that no line of a list carries: empty, they would say that there is nothing.
+NOT_IN_LINES: Final = ("progress", "why", "history")
+
+
 def exported(line: JobLine) -> dict[str, Any]:
     """A line with all that it carries."""
+    info = asdict(JobInfo._of_line(line))
     found = {
-        **asdict(JobInfo._of_line(line)),
+        **{name: value for name, value in info.items() if name not in NOT_IN_LINES},
         "error_type": line.fault.type if line.fault is not None else line.ending,
         "payload": line.payload,
         "flags": line.flags,

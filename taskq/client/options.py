@@ -190,6 +190,13 @@ def checked_name(what: str, name: object) -> str:
     return name
 
 
+def reason_of(value: object) -> str:
+    """A reason for people; what is too long is cut."""
+    if not isinstance(value, str):
+        raise TypeError(f"reason is a text, not {value!r:.80}")
+    return value[: limits.TEXT_CHARS_MAX]
+
+
 def callback_to(task: Declared) -> Callback:
     """What the broker has to know to submit this task itself."""
     settings = task.settings

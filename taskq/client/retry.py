@@ -18,6 +18,9 @@ Which = type[BaseException] | str | Callable[[BaseException], bool]
 class RetryPolicy:
     """Run a failed job again, up to `max_attempts` runs in all. Make one with `exponential`.
 
+    `on` and `give_up_on` decide about exceptions that are an `Exception`. SystemExit and its like are
+    failures whatever `on` says: they are tried again unless `give_up_on` names them.
+
     Waits are decided by the broker. Which errors are tried again is decided by the worker, from the policy
     that the task was declared with.
     """
@@ -42,19 +45,23 @@ class RetryPolicy:
 
         With "full" jitter the wait is a uniformly random part of that, so that jobs which failed
         together do not come back together. Only errors of `on` that are not of `give_up_on` are tried
-        again; both take classes, full names of classes, and functions that are asked. An attempt that ran
-        longer than its `timeout` is tried again unless `on_timeout` is False. Crashes of workers are
-        counted apart, up to `max_crashes`.
+        again, and SystemExit and its like, whatever `on` says. Both take classes, full names of classes,
+        and functions that are asked; when such a function raises, the job is tried again, and its error
+        has a note of that. An attempt that ran longer than its `timeout` is tried again unless
+        `on_timeout` is False. Crashes of workers are counted apart, up to `max_crashes`.
         """
+        base_ms, max_delay_ms = millis_of("base", base), millis_of("max_delay", max_delay)
+        if max_delay_ms < base_ms:
+            raise ValueError(f"max_delay is at least base, which is {base!r}, and not {max_delay!r}")
         return RetryPolicy(
             RetryTerms(
                 max_attempts=_whole("max_attempts", max_attempts, 1),
-                base_ms=millis_of("base", base),
+                base_ms=base_ms,
                 factor=_factor(factor),
-                max_delay_ms=millis_of("max_delay", max_delay),
+                max_delay_ms=max_delay_ms,
                 jitter=_is_full(jitter),
                 max_crashes=_whole("max_crashes", max_crashes, 0),
-                on_timeout=bool(on_timeout),
+                on_timeout=_flag("on_timeout", on_timeout),
             ),
             _checked("on", on),
             _checked("give_up_on", give_up_on),
@@ -122,7 +129,15 @@ def _whole(name: str, value: int, least: int) -> int:
     return value
 
 
+def _flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is True or False, not {value!r:.80}")
+    return value
+
+
 def _factor(factor: float) -> float:
+    if isinstance(factor, bool) or not isinstance(factor, int | float):
+        raise TypeError(f"factor is a number, not {factor!r:.80}")
     if not 1.0 <= factor <= 100.0:
         raise ValueError(f"factor is from 1 to 100, not {factor}")
     return float(factor)

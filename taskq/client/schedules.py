@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypedDict, TypeVar, Unpack, cast, get_args, overload
 
 from taskq import limits
-from taskq.client.options import checked_name
+from taskq.client.options import checked_name, reason_of
 from taskq.client.producer import ASK_TIMEOUT
 from taskq.client.seconds import Seconds, millis_of
 from taskq.client.task import AsyncTask, Call, P, PlainTask, R, Task
@@ -142,6 +142,8 @@ class Schedules:
 
     async def next(self, name: str, n: int = NEXT) -> list[datetime]:
         """Its next times, in its own zone; none while it is paused."""
+        if isinstance(n, bool) or not isinstance(n, int):
+            raise TypeError(f"n is a whole number, not {n!r:.80}")
         if not 1 <= n <= limits.NEXT_TICKS_MAX:
             raise ValueError(f"n is from 1 to {limits.NEXT_TICKS_MAX}, not {n}")
         info = await self._one(lambda number: ListSchedules(number, name, ticks=n))
@@ -163,7 +165,7 @@ class Schedules:
 
     async def pause(self, name: str, reason: str = "") -> ScheduleInfo:
         """No more jobs of it, until it is resumed; what runs goes on."""
-        text = reason[: limits.TEXT_CHARS_MAX]
+        text = reason_of(reason)
         return await self._one(lambda number: PauseSchedule(number, name, text))
 
     async def resume(self, name: str) -> ScheduleInfo:
@@ -233,6 +235,8 @@ def spec_of(name: str, call: Call[Any], options: ScheduleOptions) -> ScheduleSpe
     cron, tz, every = options.get("cron", ""), options.get("tz", "UTC"), options.get("every")
     catch_up, overlap = options.get("catch_up", "skip"), options.get("overlap", "allow")
     jitter = options.get("jitter", 0)
+    _check_text("cron", cron, "'30 2 * * *' or '@daily'")
+    _check_text("tz", tz, "'Europe/Berlin'")
     settings, terms = call.task.settings, call.task.terms
     if terms.delay_ms or terms.at_ms or settings.id:
         raise ConfigError(f"schedule {name!r}: it says when its jobs are due; delay, at and id cannot be")
@@ -247,7 +251,12 @@ def spec_of(name: str, call: Call[Any], options: ScheduleOptions) -> ScheduleSpe
         raise ConfigError(f"{len(call.payload)} bytes of arguments; of a schedule at most {most}")
     if every is not None and cron:
         raise ConfigError("give one of cron= and every=")
-    interval_ms = 0 if every is None else _millis("an interval", every) or 1  # 0 is refused as too short
+    interval_ms = 0 if every is None else _millis("an interval", every)
+    if every is not None and interval_ms < limits.INTERVAL_MIN_MS:
+        raise ConfigError(
+            f"schedule {name!r}: an interval is from {limits.INTERVAL_MIN_MS / 1000:g} s to ten years, "
+            f"not {every!r}"
+        )
     try:
         calendar_of(cron, interval_ms, tz, 0)
     except ConfigError as error:
@@ -263,6 +272,11 @@ def spec_of(name: str, call: Call[Any], options: ScheduleOptions) -> ScheduleSpe
         overlap=overlap,
         jitter_ms=jitter_ms,
     )
+
+
+def _check_text(name: str, value: object, example: str) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is a text such as {example}, not {value!r:.80}")
 
 
 def _millis(name: str, value: Seconds) -> int:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from taskq.client.bounds import parse_rate
+from taskq.client.bounds import COUNT_MAX, parse_rate
 from taskq.client.job import moment
-from taskq.client.options import checked_name
+from taskq.client.options import checked_name, reason_of
 from taskq.client.producer import ASK_TIMEOUT
 from taskq.client.seconds import Seconds, millis_of
-from taskq.limits import TEXT_CHARS_MAX, WEIGHT_MAX
+from taskq.limits import NAME_CHARS_MAX, WEIGHT_MAX
 from taskq.protocol.messages import (
     AskSettings,
     QueueReport,
@@ -75,6 +75,8 @@ class QueueSteering:
     ) -> None:
         """Start no more of its jobs, until `resume` or for so long; what runs goes on."""
         for_ms = 0 if seconds is None else millis_of("seconds", seconds)
+        if seconds is not None and not for_ms:  # on the wire that is no end
+            raise ValueError("seconds is more than 0; leave it out to pause until somebody resumes")
         await self._steer([_about(queue, task, "pause", key=key, for_ms=for_ms)], reason)
 
     async def resume(self, queue: str | None = None, *, task: str | None = None, key: str = "") -> bool:
@@ -94,14 +96,19 @@ class QueueSteering:
         reason: str = "",
     ) -> None:
         """At most so many at once over all workers, or so many starts in a while ("10/s"): of all its jobs,
-        of one key's, or with `per="key"` of each key's by itself."""
+        of one key's, or with `per="key"` of each key's by itself. After a while without any, `burst` may
+        start at once; 0: as many as the rate names."""
         items = []
-        fields: dict[str, Any] = {"key": key, "per_key": per == "key"}
+        whose = _whose(key, per)
         if concurrency is not None:
-            items.append(_about(queue, task, "concurrency", count=concurrency, **fields))
+            most = _count("concurrency", concurrency)
+            items.append(_about(queue, task, "concurrency", count=most, **whose))
+        burst = _count("burst", burst)
         if rate is not None:
             count, period_ms = parse_rate(rate)
-            items.append(_about(queue, task, "rate", count=count, period_ms=period_ms, burst=burst, **fields))
+            items.append(_about(queue, task, "rate", count=count, period_ms=period_ms, burst=burst, **whose))
+        elif burst:
+            raise ValueError("burst= is for a rate=; give both")
         if not items:
             raise ValueError("give concurrency= or rate=, or both; `unlimit` takes them back")
         await self._steer(items, reason)
@@ -116,13 +123,15 @@ class QueueSteering:
     ) -> bool:
         """Take its limits back: what its task declares holds again. False: there were none."""
         kinds: tuple[SteerKind, ...] = ("concurrency", "rate")
-        items = [_about(queue, task, kind, key=key, per_key=per == "key", is_set=False) for kind in kinds]
+        items = [_about(queue, task, kind, is_set=False, **_whose(key, per)) for kind in kinds]
         return await self._steer(items, "") > 0
 
     async def weigh(self, queue: str, *, key: str, weight: int, reason: str = "") -> None:
         """Let this key have `weight` jobs in its turn among the keys of the queue; the others have one."""
         if isinstance(weight, bool) or not isinstance(weight, int) or not 1 <= weight <= WEIGHT_MAX:
             raise ValueError(f"weight is from 1 to {WEIGHT_MAX}, not {weight!r}")
+        if key == "":
+            raise ValueError("key is empty, and a weight is for one key of the queue; say which")
         await self._steer([_about(queue, None, "weight", key=key, count=weight)], reason)
 
     async def drain(self, queue: str, *, reason: str = "") -> None:
@@ -135,7 +144,7 @@ class QueueSteering:
 
     async def _steer(self, items: "builtins.list[Steering]", reason: str) -> int:
         producer = self._app._producer()
-        text = reason[:TEXT_CHARS_MAX]
+        text = reason_of(reason)
         answer = await producer.ask(
             lambda heard: producer.session.question(lambda number: Steer(number, items, text), heard),
             ASK_TIMEOUT,
@@ -166,6 +175,31 @@ class Decision:
 def _about(queue: str | None, task: str | None, kind: SteerKind, **fields: Any) -> Steering:
     if (queue is None) == (task is None):
         raise TypeError("give a queue, or task= instead")
+    _check_key(fields.get("key", ""))
     if queue is not None:
         return Steering("queue", checked_name("queue", queue), kind, **fields)
     return Steering("task", checked_name("task", task), kind, **fields)
+
+
+def _whose(key: str, per: object) -> dict[str, Any]:
+    """Of which keys a limit is."""
+    if per not in (None, "key"):
+        raise ValueError(f"per is 'key', so that each key has a limit of its own, or None, not {per!r:.80}")
+    if key and per:
+        raise ValueError("key= is for one key, and per='key' for each by itself; give one of them")
+    return {"key": key, "per_key": per == "key"}
+
+
+def _check_key(key: object) -> None:
+    if not isinstance(key, str):
+        raise TypeError(f"key is a text, not {key!r:.80}")
+    if len(key) > NAME_CHARS_MAX:
+        raise ValueError(f"key has at most {NAME_CHARS_MAX} characters, not {len(key)}")
+
+
+def _count(what: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{what} is a whole number, not {value!r:.80}")
+    if not 0 <= value <= COUNT_MAX:
+        raise ValueError(f"{what} is from 0 to {COUNT_MAX}, not {value}")
+    return value

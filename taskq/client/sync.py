@@ -1,25 +1,26 @@
-"""The client for code without asyncio: one background event loop per process, in a daemon thread."""
+"""The client for code without asyncio: the verbs of the other one, which block."""
 
-import asyncio
-import atexit
-import os
-import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
+import builtins
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, overload
 from uuid import UUID
 
+from taskq.client import background
+from taskq.client.background import run
 from taskq.client.filters import FilterFields
 from taskq.client.job import Job, JobInfo
 from taskq.client.jobs import BulkResult, Dead, Groups, Jobs
 from taskq.client.options import DurabilityName
 from taskq.client.seconds import Seconds
-from taskq.protocol.messages import JobStateName, StatusReport
+from taskq.protocol.messages import JobStateName, QueueReport, StatusReport, WhenFull
 
 if TYPE_CHECKING:
     from taskq.client.app import TaskQ
+    from taskq.client.queues import QueueBound, QueuesControl
     from taskq.client.schedules import ScheduleInfo, ScheduleOptions, Schedules
+    from taskq.client.steering import Decision
     from taskq.client.task import Call, Task
 
 R = TypeVar("R")
@@ -155,7 +156,7 @@ class SyncTaskQ:
 
     def close(self) -> None:
         """Close the background connection. It comes back at the next use."""
-        if _background is not None and _background.is_mine:
+        if background.is_there():
             run(self._app.close())
 
     def submit_many(
@@ -197,6 +198,10 @@ class SyncTaskQ:
     def schedules(self) -> "SyncSchedules":
         return SyncSchedules(self._app.schedules)
 
+    @cached_property
+    def queues(self) -> "SyncQueues":
+        return SyncQueues(self._app.queues)
+
 
 class SyncSchedules:
     """`q.schedules` for code without asyncio: the same verbs, which block."""
@@ -228,6 +233,87 @@ class SyncSchedules:
         return run(self._schedules.list())
 
 
+class SyncQueues:
+    """`q.queues` for code without asyncio: the same verbs, which block."""
+
+    def __init__(self, queues: "QueuesControl") -> None:
+        self._queues = queues
+
+    def list(self) -> "list[QueueReport]":
+        return run(self._queues.list())
+
+    def decisions(self, name: str = "") -> "builtins.list[Decision]":
+        return run(self._queues.decisions(name))
+
+    def pause(
+        self,
+        queue: str | None = None,
+        *,
+        task: str | None = None,
+        key: str = "",
+        seconds: Seconds | None = None,
+        reason: str = "",
+    ) -> None:
+        run(self._queues.pause(queue, task=task, key=key, seconds=seconds, reason=reason))
+
+    def resume(self, queue: str | None = None, *, task: str | None = None, key: str = "") -> bool:
+        return run(self._queues.resume(queue, task=task, key=key))
+
+    def limit(
+        self,
+        queue: str | None = None,
+        *,
+        task: str | None = None,
+        key: str = "",
+        per: Literal["key"] | None = None,
+        concurrency: int | None = None,
+        rate: str | None = None,
+        burst: int = 0,
+        reason: str = "",
+    ) -> None:
+        run(
+            self._queues.limit(
+                queue,
+                task=task,
+                key=key,
+                per=per,
+                concurrency=concurrency,
+                rate=rate,
+                burst=burst,
+                reason=reason,
+            )
+        )
+
+    def unlimit(
+        self,
+        queue: str | None = None,
+        *,
+        task: str | None = None,
+        key: str = "",
+        per: Literal["key"] | None = None,
+    ) -> bool:
+        return run(self._queues.unlimit(queue, task=task, key=key, per=per))
+
+    def weigh(self, queue: str, *, key: str, weight: int, reason: str = "") -> None:
+        run(self._queues.weigh(queue, key=key, weight=weight, reason=reason))
+
+    def drain(self, queue: str, *, reason: str = "") -> None:
+        run(self._queues.drain(queue, reason=reason))
+
+    def reopen(self, queue: str) -> bool:
+        return run(self._queues.reopen(queue))
+
+    def configure(
+        self,
+        queue: str,
+        *,
+        max_jobs: int | None = None,
+        max_bytes: int | None = None,
+        when_full: WhenFull = "reject",
+    ) -> "QueueBound":
+        return run(self._queues.configure(queue, max_jobs=max_jobs, max_bytes=max_bytes, when_full=when_full))
+
+
 def submit_sync(task: "Task[..., R]", payload: bytes) -> SyncJob[R]:
     return SyncJob(run(task.app._submit(task, payload)))
 
@@ -251,81 +337,3 @@ async def _begin(make: Callable[[], T]) -> T:
 
 async def _next(items: AsyncGenerator[T, None]) -> T | None:
     return await anext(items, None)
-
-
-# -- the background loop ------------------------------------------------------------------------
-
-
-class _Background:
-    """One thread with an event loop that runs until `stop`."""
-
-    def __init__(self) -> None:
-        self._pid = os.getpid()
-        self._ready = threading.Event()
-        self._loop: asyncio.AbstractEventLoop
-        self._stopping: asyncio.Event
-        self._thread = threading.Thread(target=self._main, name="taskq background loop", daemon=True)
-        self._thread.start()
-        self._ready.wait()
-
-    @property
-    def is_mine(self) -> bool:
-        """Threads do not survive a fork: the child needs its own."""
-        return self._pid == os.getpid()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            # Ctrl-C here must end the waiting there; a result that is there is not harmed.
-            future.cancel()
-            raise
-
-    def stop(self) -> None:
-        if self.is_mine and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopping.set)
-            self._thread.join()
-
-    def _main(self) -> None:
-        asyncio.run(self._until_stopped())
-
-    async def _until_stopped(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stopping = asyncio.Event()
-        self._ready.set()
-        await self._stopping.wait()
-
-
-_background: _Background | None = None
-_starting = threading.Lock()
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the background loop, and block until it is done."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return _the_background().run(work)
-    work.close()
-    raise RuntimeError("this would block the event loop that runs here; use the async verbs with await")
-
-
-def _the_background() -> _Background:
-    global _background
-    if _background is None or not _background.is_mine:
-        with _starting:
-            if _background is None or not _background.is_mine:
-                _background = _Background()
-                atexit.register(_background.stop)
-    return _background
-
-
-def _after_fork_in_child() -> None:
-    # Another thread may have held it at the fork.
-    global _starting
-    _starting = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

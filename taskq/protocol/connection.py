@@ -276,9 +276,7 @@ class PeerSide(Side[FromBroker]):
                 f"this side {_span(oldest, self._version)}; upgrade the older of the two",
             )
         if greeting.auth and self._token is None:
-            raise ProtocolError(
-                "unauthorized", "this broker wants a token; set TASKQ_TOKEN_FILE or TASKQ_TOKEN"
-            )
+            raise ProtocolError("unauthorized", _wants_a_token(self._role))
 
     def _hello(self, greeting: Greeting) -> Hello:
         token_id, proved = "", b""
@@ -322,6 +320,18 @@ def _span(oldest: int, newest: int) -> str:
 
 def _unauthorized(hello: Hello) -> str:
     if not hello.token_id:
-        return "this broker wants a token; set TASKQ_TOKEN_FILE or TASKQ_TOKEN"
+        return _wants_a_token(hello.role)
     # One text for all reasons: who is guessing learns nothing about which ids exist.
-    return f"the token is not known here, its proof is wrong, or it does not cover the role {hello.role!r}"
+    return (
+        f"the token is not known here, its proof is wrong, or it does not cover the role {hello.role!r}; "
+        f"for a line of the broker's tokens file: {_creates(hello.role)}"
+    )
+
+
+def _wants_a_token(role: Role) -> str:
+    return f"this broker wants a token; set TASKQ_TOKEN_FILE or TASKQ_TOKEN to one of {_creates(role)}"
+
+
+def _creates(role: Role) -> str:
+    """The command whose tokens cover this role; those of workers cover their supervisors."""
+    return f"taskq token create --role {'worker' if role == 'supervisor' else role}"

@@ -618,7 +618,7 @@ class StatusReport(Message, frozen=True, tag=20):
 
 
 class Steer(Message, frozen=True, tag=60):
-    """operator: from now on, all of this or nothing; survives a restart of the broker."""
+    """producer: from now on, all of this or nothing; survives a restart of the broker."""
 
     request: Count
     items: Annotated[list[Steering], Meta(min_length=1, max_length=limits.BATCH_MAX)]

@@ -1,6 +1,7 @@
 """One attempt as the worker sees it, and what the way it ended means to the broker."""
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -128,7 +129,7 @@ def failure(attempt: Attempt, error: BaseException, step: int) -> Failure:
     try:
         return _failure(attempt, error, step)
     except Exception as mistake:
-        # `raise Retry(after="soon")`: the wish cannot be read, so it is a failure as any other.
+        # `wish.after = "soon"; raise wish`: it cannot be read, so it is a failure as any other.
         return _report(attempt, "failed", fault(mistake))
 
 
@@ -136,12 +137,15 @@ def stop_failure(attempt: Attempt, stopped: Ending, error: BaseException | None 
     """What to report of an attempt that was told to stop; `error` shows where it was."""
     if stopped == "returned":
         return _report(attempt, stopped)
-    text = attempt.reason
+    text, type_name = attempt.reason, ""
     if stopped == "timed_out":
         text = f"ran longer than its timeout of {attempt.terms.timeout_ms / 1_000:g} s"
+        # As the broker calls it, and people who look for it; the traceback tells of the cancellation.
+        type_name = "TimeoutError"
     if error is None:
-        return _report(attempt, stopped, Fault(stopped, text[:TEXT_CHARS_MAX]))
-    return _report(attempt, stopped, fault(error, text))
+        return _report(attempt, stopped, Fault(type_name or stopped, text[:TEXT_CHARS_MAX]))
+    told = fault(error, text)
+    return _report(attempt, stopped, replace(told, type=type_name or told.type))
 
 
 def _failure(attempt: Attempt, error: BaseException, step: int) -> Failure:
@@ -163,7 +167,22 @@ def _failure(attempt: Attempt, error: BaseException, step: int) -> Failure:
         case Discard():
             return _report(attempt, "discarded", fault(error), final=True)
         case _:
-            return _report(attempt, "failed", fault(error), final=attempt.definition.is_final(error))
+            final = _is_final(attempt, error)  # first, for it may add a note
+            return _report(attempt, "failed", fault(error), final=final)
+
+
+def _is_final(attempt: Attempt, error: BaseException) -> bool:
+    """What the retry policy says. A function in it that raises has said nothing."""
+    try:
+        return attempt.definition.is_final(error)
+    except Exception as mistake:
+        told = fault(mistake)
+        with contextlib.suppress(Exception):  # an error may refuse to be written to
+            error.add_note(
+                f"on= or give_up_on= of its retry policy raised {told.type}: {told.message}; "
+                "so it is tried again"
+            )
+        return False
 
 
 def _held(attempt: Attempt, error: Throttle) -> Failure:

@@ -90,6 +90,8 @@ def test_a_pause_and_its_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert (paused["is_paused"], paused["reason"], paused["next_at"]) == (True, "month end", [])
     assert "paused: month end" in said(capsys, "ls")
     assert said(capsys, "next", "nightly") == ""
+    assert shown(capsys, "pause", "nightly")["reason"] == "month end"
+    assert shown(capsys, "pause", "nightly", "--reason", "")["reason"] == ""
     assert shown(capsys, "resume", "nightly")["is_paused"] is False
     said(capsys, "pause", "nightly")
     said(capsys, "resume", "nightly")
@@ -130,6 +132,7 @@ def test_rm_removes_what_nobody_declares(capsys: pytest.CaptureFixture[str], fle
         (["pause", "nothing"], Exit.NOT_FOUND, "there is no schedule 'nothing'"),
         (["resume", "nothing"], Exit.NOT_FOUND, "there is no schedule 'nothing'"),
         (["rm", "nothing"], Exit.NOT_FOUND, "there is no schedule 'nothing'"),
+        (["resume", "nightly"], Exit.NOT_FOUND, "the schedule 'nightly' is not paused"),
         (["rm", "nightly"], Exit.REFUSED, "a connected worker of cron_tasks:q declares it"),
         (["next", "nightly", "-n", "1000"], Exit.USAGE, "1<=x<=100"),
         (["lst"], Exit.USAGE, "No such command 'lst'"),

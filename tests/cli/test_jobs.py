@@ -101,6 +101,20 @@ def test_ls_lists_what_matches_in_order(said: Said) -> None:
     assert "no jobs match 'queue:listed task:b*'" in said.err
 
 
+def test_a_line_of_a_list_does_not_say_what_it_does_not_know(said: Said) -> None:
+    id = said.dead("luck in lists")
+    (line,) = said.json("jobs", "ls", id)
+    unknown = {"history", "why", "progress", "traceback", "parent", "meta"}
+    assert not line.keys() & unknown
+    assert line["error"] == "ValueError: no such luck in lists"
+    assert line.keys() == said.json("dead", "ls", id)[0].keys()
+    (shown,) = said.json("jobs", "show", id)
+    assert shown.keys() == line.keys() | unknown and shown["history"]
+    exported = json.loads(said("dead", "export", id))
+    assert not exported.keys() & {"history", "why", "progress"} and exported["traceback"]
+    said("dead", "discard", id, "--yes")
+
+
 def test_ls_shows_no_more_than_was_asked_for_and_says_so(said: Said) -> None:
     ids = said.waiting("many", 5)
     assert [job["id"] for job in said.json("jobs", "ls", "queue:many", "-n", "3")] == ids[:3]
@@ -213,6 +227,7 @@ def test_rm_forgets_what_has_ended(said: Said) -> None:
     [
         (["jobs", "ls", "stat:dead"], Exit.USAGE, "did you mean 'state'?"),
         (["jobs", "ls", "send_mail"], Exit.USAGE, "say task:send_mail"),
+        (["jobs", "ls", "queue:ma*"], Exit.USAGE, "* stands for anything in the task only"),
         (["jobs", "ls", "older:soon"], Exit.USAGE, "no span of time"),
         (["jobs", "ls", "older:2h", "younger:1h"], Exit.REFUSED, "no job is older than 7200 s and younger"),
         (["jobs", "cancel"], Exit.USAGE, "task:* is all of them"),
@@ -247,6 +262,18 @@ def test_dead_jobs_are_looked_at(said: Said) -> None:
     assert said.json("dead", "show", ids[2])[0]["history"][0]["ending"] == "failed"
     for verb in ("dead", "jobs"):
         assert "attempt 1    failed at " in (told := said(verb, "show", ids[2])) and "datetime" not in told
+    said("dead", "discard", *ids, "--yes")
+
+
+def test_groups_are_no_more_than_was_asked_for(said: Said) -> None:
+    ids = [said.dead("sun"), *said("submit", "add", "x").split()]
+    said("jobs", "wait", ids[1], code=Exit.FAILED)
+    assert len(said.json("dead", "ls", "--group")) == 2
+    assert said.err == ""
+    assert len(said.json("dead", "ls", "--group", "-n", "1")) == 1
+    assert "these are the first 1; there are more" in said.err
+    assert len(said("dead", "ls", "--group", "-n", "1").splitlines()) == 2
+    assert len(said.json("dead", "ls", "--group", "-n", "1", "--all")) == 2
     said("dead", "discard", *ids, "--yes")
 
 

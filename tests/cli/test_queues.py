@@ -2,7 +2,11 @@
 
 import asyncio
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -83,7 +87,7 @@ def test_limits_are_set_shown_and_taken_back(capsys: pytest.CaptureFixture[str])
     said(capsys, "limit", "mail", "--rate", "100/s", "--concurrency", "20", "--per-key")
     said(capsys, "limit", "--task", "send", "--concurrency", "3", "--reason", "be nice")
     shown = said(capsys, "show")
-    assert "queue 'mail', each key may start 100 in 1.0 s" in shown
+    assert "queue 'mail', each key may start 100 a second (decided by" in shown
     assert "task 'send' may run 3 at once (decided by" in shown and "be nice" in shown
     assert "task 'send' may run 50 at once (declared by its code)" in shown
     said(capsys, "limit", "mail", "--per-key", "--clear")
@@ -92,6 +96,43 @@ def test_limits_are_set_shown_and_taken_back(capsys: pytest.CaptureFixture[str])
     assert "decided" not in said(capsys, "show", "send")
     said(capsys, "weigh", "mail", "3", "--key", "acme")
     assert "queue 'mail', key 'acme' has 3 in its turn" in said(capsys, "show", "mail")
+
+
+@pytest.mark.parametrize(
+    ("rate", "burst", "text"),
+    [
+        ("10/s", 0, "may start 10 a second (decided"),
+        ("10/m", 20, "may start 10 a minute, 20 of them at once (decided"),
+        ("10/h", 0, "may start 10 an hour (decided"),
+        ("10/d", 0, "may start 10 a day (decided"),
+        ("5/10s", 0, "may start 5 in 10 s (decided"),
+        ("5/90m", 0, "may start 5 in 90 min (decided"),
+    ],
+)
+def test_a_rate_as_it_is_said(rate: str, burst: int, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "limit", "mail", "--rate", rate, *(["--burst", str(burst)] if burst else []))
+    assert f"queue 'mail' {text}" in said(capsys, "show", "mail")
+    said(capsys, "limit", "mail", "--clear")
+
+
+def test_a_pause_for_a_time_says_until_when(capsys: pytest.CaptureFixture[str]) -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    said(capsys, "pause", "mail", "--for", "10m")
+    found = re.search(r"queue 'mail' is paused until (\S+ \S+) \(", said(capsys, "show", "mail"))
+    assert found is not None
+    ends = datetime.fromisoformat(found[1])
+    assert timedelta(minutes=10) <= ends - before < timedelta(minutes=11)
+    said(capsys, "resume", "mail")
+
+
+def test_a_queue_that_nobody_has_heard_of_is_paused_and_doubted(capsys: pytest.CaptureFixture[str]) -> None:
+    doubt = "no queue 'mial' has jobs or workers at the moment"
+    told = said(capsys, "pause", "mial")
+    assert "queue 'mial' is paused" in told and doubt in told
+    assert "goes on" in said(capsys, "resume", "mial")
+    submitted(1, queue="mial")
+    assert doubt not in said(capsys, "pause", "mial")
+    said(capsys, "resume", "mial")
 
 
 def test_a_purge_says_how_many_and_cancels_what_waits(capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,3 +178,36 @@ def test_what_cannot_be_is_refused_with_what_can(
     words: list[str], text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert text in said(capsys, *words, code=Exit.USAGE)
+
+
+@pytest.mark.parametrize(
+    ("role", "code"),
+    [("producer", Exit.OK), ("worker", Exit.OK), ("operator", Exit.OK), ("viewer", Exit.REFUSED)],
+)
+def test_who_may_submit_may_steer(
+    role: str,
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run(["token", "create", "--role", role])
+    line = capsys.readouterr().out
+    (tmp_path / "tokens").write_text(line)
+    (tmp_path / "token").write_text(line.split()[1])
+    flags = ["--port", "0", "--journal", "memory:", "--tokens-file", str(tmp_path / "tokens")]
+    broker = subprocess.Popen(
+        [sys.executable, "-m", "taskq", "broker", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert broker.stdout is not None
+        monkeypatch.setenv("TASKQ_URL", broker.stdout.readline().split()[-1])
+        monkeypatch.setenv("TASKQ_TOKEN_FILE", str(tmp_path / "token"))
+        told = said(capsys, "pause", "mail", code=code)
+        assert ("taskq token create --role producer" in told) == (code != Exit.OK)
+    finally:
+        broker.terminate()
+        broker.communicate()

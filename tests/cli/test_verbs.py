@@ -114,6 +114,12 @@ def test_a_result_that_does_not_come_in_time(capsys: pytest.CaptureFixture[str])
     assert "not all ended within 50 ms; they go on: " in capsys.readouterr().err
 
 
+def test_the_help_of_submit_says_who_knows_what_a_task_declares(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["submit", "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert "Only module:task checks the arguments and knows the options that the task declares" in words
+
+
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [

@@ -180,6 +180,30 @@ def test_exceptions_may_be_named_and_asked_about() -> None:
     assert all(policy.is_final(error) for error in [FileNotFoundError(), Hopeless(), ValueError("no")])
 
 
+def test_system_exit_is_a_failure_whatever_on_says() -> None:
+    assert not RetryPolicy.exponential(on=[OSError]).is_final(SystemExit(1))
+    assert RetryPolicy.exponential(give_up_on=[SystemExit]).is_final(SystemExit(1))
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "text"),
+    [
+        ({"factor": "2"}, TypeError, "factor is a number, not '2'"),
+        ({"factor": True}, TypeError, "factor is a number, not True"),
+        ({"factor": 0.5}, ValueError, "factor is from 1 to 100"),
+        ({"on_timeout": "no"}, TypeError, "on_timeout is True or False, not 'no'"),
+        ({"base": "10m"}, ValueError, "max_delay is at least base, which is '10m', and not 300.0"),
+        ({"base": 5, "max_delay": 4}, ValueError, "max_delay is at least base, which is 5, and not 4"),
+    ],
+)
+def test_what_cannot_be_of_a_policy_is_refused_in_words(
+    fields: dict[str, Any], kind: type[Exception], text: str
+) -> None:
+    with pytest.raises(kind) as refused:
+        RetryPolicy.exponential(**fields)
+    assert text in str(refused.value)
+
+
 class Hopeless(OSError):
     pass
 

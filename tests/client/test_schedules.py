@@ -107,8 +107,9 @@ def test_a_task_of_another_app() -> None:
     [
         ({"cron": "daily"}, "5 fields"),
         ({"cron": "* * * * *", "tz": "Mars/Olympus"}, "is no time zone"),
-        ({"every": 0.5}, "an interval is from 1000 ms"),
-        ({"every": 0}, "an interval is from 1000 ms"),
+        ({"every": 0.5}, "an interval is from 1 s to ten years, not 0.5"),
+        ({"every": 0}, "an interval is from 1 s to ten years, not 0"),
+        ({"every": "999ms"}, "an interval is from 1 s to ten years, not '999ms'"),
         ({"every": "soon"}, "'soon' is no span of time"),
         ({"every": -1}, "from 0 to ten years"),
         ({}, "either a cron text or an interval"),
@@ -128,6 +129,32 @@ def test_what_cannot_be_is_refused_where_it_is_written(options: Any, text: str) 
     with pytest.raises(ConfigError) as caught:
         spec_of("beat", beat.call(), options)
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"cron": 5}, "cron is a text such as '30 2 * * *' or '@daily', not 5"),
+        ({"cron": None}, "cron is a text such as '30 2 * * *' or '@daily', not None"),
+        ({"cron": "@daily", "tz": 5}, "tz is a text such as 'Europe/Berlin', not 5"),
+        ({"every": True}, "an interval is seconds, a timedelta or text like '5m', not True"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused_in_words(options: Any, text: str) -> None:
+    q = TaskQ()
+
+    @q.task
+    def beat() -> None: ...
+
+    with pytest.raises(TypeError) as caught:
+        spec_of("beat", beat.call(), options)
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("n", ["5", 2.0, True])
+async def test_how_many_next_times_is_a_number(n: Any) -> None:
+    with pytest.raises(TypeError, match="n is a whole number, not"):
+        await TaskQ("taskq://127.0.0.1:1").schedules.next("a", n)
 
 
 def test_jobs_with_a_time_of_their_own() -> None:

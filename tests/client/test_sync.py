@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from taskq.client.app import TaskQ
+from taskq.client.background import run
 from taskq.client.jobs import BulkResult
-from taskq.client.sync import SyncJob, run
+from taskq.client.sync import SyncJob
 from taskq.client.task import AsyncTask
 from taskq.errors import JobFailed, NotFound
 from taskq.protocol.messages import Hello, Submit

@@ -106,6 +106,8 @@ async def test_a_timeout_can_be_final_where_failures_are_not() -> None:
         with pytest.raises(JobTimedOut):
             await job.result(timeout=20)
         assert [each.ending for each in (await job.info()).history] == ["failed", "timed_out"]
+        (found,) = [each async for each in q.dead.list("type:TimeoutError")]
+        assert found.id == job.id
 
 
 async def test_who_waits_for_a_job_that_expires_is_told() -> None:

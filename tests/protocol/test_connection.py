@@ -167,11 +167,13 @@ def test_unknown_ids_wrong_secrets_and_wrong_roles_are_refused_alike() -> None:
         texts.append(refused(broker, peer.take_replies(), "unauthorized").text)
         assert broker.hello is None
     assert len(set(texts)) == 1
+    assert texts[0].endswith("taskq token create --role worker")
 
 
 def test_a_hello_without_a_token_is_told_that_it_needs_one() -> None:
     error = refused(broker_side("admin"), encode(m.Hello(1, SESSION, "producer")), "unauthorized")
     assert "wants a token" in error.text
+    assert error.text.endswith("taskq token create --role producer")
 
 
 def test_a_proof_is_good_for_one_nonce_only() -> None:

@@ -287,6 +287,13 @@ async def test_the_retry_policy_says_which_exceptions_are_final(error: BaseExcep
     assert (await host.failure("broken")).final is final
 
 
+def spoilt() -> Retry:
+    """A wish that was no time when it was raised."""
+    wish = Retry()
+    wish.after = float("nan")
+    return wish
+
+
 @pytest.mark.parametrize(
     ("error", "ending", "after_ms", "final"),
     [
@@ -295,7 +302,7 @@ async def test_the_retry_policy_says_which_exceptions_are_final(error: BaseExcep
         (Snooze(60), "snoozed", 60_000, False),
         (Discard("of no use"), "discarded", -1, True),
         (Throttle("ann", 2.5), "snoozed", 2_500, False),
-        (Retry(after=float("nan")), "failed", -1, False),
+        (spoilt(), "failed", -1, False),
     ],
 )
 async def test_tasks_can_say_what_should_happen_next(
@@ -492,6 +499,36 @@ async def test_a_revoked_thread_is_reported_at_once_and_its_slot_is_missed_until
     assert len(host.reports()) == 2
 
 
+@pytest.mark.parametrize("field", ["on", "give_up_on"])
+async def test_a_policy_that_raises_does_not_hide_what_the_task_raised(field: str) -> None:
+    def hasty(error: BaseException) -> bool:
+        raise KeyError(error.args[1])
+
+    async def boom() -> None:
+        raise OSError("disk on fire", 5)
+
+    which: Any = {field: [hasty]}
+    failure = await Host(boom, retry=RetryPolicy.exponential(**which)).failure("boom")
+    assert failure.fault is not None and (failure.ending, failure.final) == ("failed", False)
+    assert (failure.fault.type, failure.fault.message) == ("OSError", "[Errno disk on fire] 5")
+    assert "of its retry policy raised KeyError: 5" in failure.fault.traceback
+
+
+async def test_an_error_that_takes_no_note_is_told_all_the_same() -> None:
+    class Shy(Exception):
+        def add_note(self, note: str) -> NoReturn:
+            raise RuntimeError("no notes")
+
+    def hasty(error: BaseException) -> NoReturn:
+        raise KeyError
+
+    async def boom() -> None:
+        raise Shy("please")
+
+    failure = await Host(boom, retry=RetryPolicy.exponential(on=[hasty])).failure("boom")
+    assert failure.fault is not None and failure.fault.message == "please" and not failure.final
+
+
 # -- timeouts -------------------------------------------------------------------------------------
 
 
@@ -510,6 +547,7 @@ async def test_an_attempt_that_takes_too_long_is_timed_out(kind: str) -> None:
     let.set()
     assert failure.ending == "timed_out" and not failure.final
     assert failure.fault is not None and "0.02 s" in failure.fault.message
+    assert failure.fault.type == "TimeoutError"
 
 
 @pytest.mark.parametrize("kind", ["async", "thread"])

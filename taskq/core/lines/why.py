@@ -128,7 +128,8 @@ def _lacks(worker: Worker, lane: Lane) -> str:
     for name, value in route.labels:
         has = worker.labels.get(name)
         if has != value:
-            return f"has {'no label ' + name if has is None else f'{name}={has}'}, not {name}={value}"
+            has_it = f"no label {name}" if has is None else f"{name}={has}"
+            return f"has {has_it}, and {name}={value} is asked for"
     for name, count in route.resources:
         if worker.capacities.get(name, 0) < count:
             return f"has {worker.capacities.get(name, 0)} of {name}, not {count}"

@@ -19,12 +19,12 @@ def why(world: World, name: str = "a") -> str:
         (
             {"labels": (("gpu", "a100"),)},
             {},
-            "no worker has what it asks for: w has no label gpu, not gpu=a100",
+            "no worker has what it asks for: w has no label gpu, and gpu=a100 is asked for",
         ),
         (
             {"labels": (("gpu", "a100"),)},
             {"labels": {"gpu": "t4"}},
-            "no worker has what it asks for: w has gpu=t4, not gpu=a100",
+            "no worker has what it asks for: w has gpu=t4, and gpu=a100 is asked for",
         ),
         (
             {"resources": (("gpu", 2),)},
