@@ -2,7 +2,6 @@
 with its reason and whose it was.
 """
 
-from collections.abc import Iterable
 from typing import Final
 
 from msgspec import structs
@@ -12,7 +11,7 @@ from taskq.core import records as r
 from taskq.core.effects import Now
 from taskq.core.job import Job
 from taskq.core.ledger import Ledger
-from taskq.core.lines.gates import Spot
+from taskq.core.lines.gates import Gate, Spot
 from taskq.core.lines.queues import Queues
 from taskq.core.lines.registry import Registry
 from taskq.core.lines.workers import Roster
@@ -157,16 +156,18 @@ class Controls:
     def _is_news(self, setting: r.Setting) -> bool:
         return setting.is_set or r.key_of(setting) in self._settings
 
-    def _set(self, settings: Iterable[r.Setting], now: Now) -> None:
+    def _set(self, settings: list[r.Setting], now: Now) -> None:
+        spots = [Spot(setting.scope, setting.name, setting.key) for setting in settings]
+        # As they are before anything is decided: to look for one spot makes and drops gates of others.
+        before = {spot: self._registry.gates.get(spot) for spot in spots}
         for setting in settings:
             self._ledger.set(setting)
             self._set_end(setting, now)
-        for setting in settings:
-            spot = Spot(setting.scope, setting.name, setting.key)
+        for setting, spot in zip(settings, spots, strict=True):
             if setting.kind in COUNTING or setting.kind == "weight":
                 self._look_again(spot, now)
             else:
-                self._open_or_shut(spot, now)
+                self._open_or_shut(spot, before[spot], now)
 
     def _set_end(self, setting: r.Setting, now: Now) -> None:
         if setting.kind == "pause":
@@ -179,10 +180,9 @@ class Controls:
             self._numbers[r.key_of(setting)] = self._count
             self._timers.after(now.boot_ms + wait_ms, "pause", self._count)
 
-    def _open_or_shut(self, spot: Spot, now: Now) -> None:
+    def _open_or_shut(self, spot: Spot, before: Gate | None, now: Now) -> None:
         """A pause does not ask who runs, and where there is a gate already, nobody has to look for it."""
-        before = self._registry.gates.get(spot)
-        # None is no answer: who looked for another spot may have dropped it, and some stand before it still.
+        # Where there was none, one may have been dropped before which some stand still.
         if before is None or self._registry.gate(*spot) is not before:
             self._queues.regate(spot)
         self._registry.changed(spot, now)

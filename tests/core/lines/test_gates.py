@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from taskq.core.lines.gates import Gate, Spot
 from taskq.core.timers import Timers
-from taskq.protocol.messages import Limit
+from taskq.protocol.messages import Limit, Steer, Steering
 from tests.core.world import World
 
 
@@ -258,3 +258,17 @@ def test_nothing_is_parked_for_ever(data: st.DataObject) -> None:
         world.ack(data.draw(st.sampled_from(world.holds("w"))), by="w")
     assert world.count("jobs") == 0
     assert all(gate.running == 0 and not gate.waiting for gate in world.broker.registry.gates.values())
+
+
+def test_what_is_decided_together_holds_for_all_queues() -> None:
+    """To look for one queue's gates makes gates of its tasks, which other queues have to hear of, too."""
+    world = World().worker("w", slots=9, queues=("default", "slow"))
+    world.submit("a", queue="slow").submit("b")
+    world.ack("a", "b", by="w")
+    items = [Steering("queue", "default", "pause"), Steering("task", "work", "pause")]
+    world.connect("ops", "operator").say("ops", Steer(1, items))
+    world.submit("c", queue="slow").submit("d")
+    assert world.holds("w") == []
+    back = [Steering(item.scope, item.name, "pause", is_set=False) for item in items]
+    world.say("ops", Steer(2, back))
+    assert sorted(world.holds("w")) == ["c", "d"]
