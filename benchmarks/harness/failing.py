@@ -14,7 +14,7 @@ from typing import Final, Self
 from benchmarks.harness.fleet import ROOT, FleetError
 from benchmarks.harness.program import run_on_loop
 from taskq.client.link import Link
-from taskq.protocol.messages import Failure, Fault, FromBroker, Message, Welcome
+from taskq.protocol.messages import Announce, Failure, Fault, FromBroker, Message, Welcome
 from taskq.worker.session import Start, WorkerSession
 
 FAULT: Final = Fault("RuntimeError", "the database is away", "Traceback (most recent call last)\n" * 20)
@@ -25,7 +25,7 @@ class Failer:
     """A Speaker over the worker's session."""
 
     def __init__(self, task: str, queue: str, jobs: int) -> None:
-        self._session = WorkerSession({task: "async"}, [queue], {"async": jobs})
+        self._session = WorkerSession(Announce({task: "async"}, [queue], {"async": jobs}))
         self._jobs = jobs
         self._held: list[Start] = []
         self._has_failed = False
