@@ -239,13 +239,17 @@ class Queues:
         self._families: dict[Route, list[Lane]] = {}  # by the route without its priority
         self._of_key: dict[str, list[Lane]] = {}
         self._aside: dict[bytes, Job] = {}
+        self._aside_keys: dict[tuple[str, str], None] = {}  # queue and key of some of them
         self._sights: dict[str, list[Sight]] = {}
         self._count = 0
         self._sweep_at = LANES_BEFORE_SWEEP
 
     def put(self, job: Job) -> None:
         """A job became ready. (`job.turn` says when.)"""
-        self.lane(job).put(job)
+        if self._aside_keys and (job.terms.queue, job.key) in self._aside_keys:
+            self.put_aside(job)  # behind those of its key that wait there
+        else:
+            self.lane(job).put(job)
 
     def put_back(self, job: Job) -> None:
         """It was ready before, and was given to somebody who has not begun: to the front, by its rank."""
@@ -271,10 +275,12 @@ class Queues:
     def put_aside(self, job: Job) -> None:
         """A job is ready, but nobody is to have it before `take_aside`."""
         self._aside[job.id] = job
+        if job.key:
+            self._aside_keys[job.terms.queue, job.key] = None
 
     def take_aside(self) -> list[Job]:
         """The jobs put aside that are still ready; they are to be put in line now."""
-        jobs, self._aside = list(self._aside.values()), {}
+        jobs, self._aside, self._aside_keys = list(self._aside.values()), {}, {}
         return jobs
 
     @property

@@ -200,3 +200,14 @@ def test_the_room_of_a_task_goes_on_when_a_key_comes_to_its_limit_in_the_same_tu
     world.peers["w"].holds.clear()
     world.turn(Received(world.peers["ops"].number, unpause), Received(world.peers["w"].number, ack))
     assert sorted(world.holds("w")) == ["b", "o"]
+
+
+def test_a_key_keeps_its_order_while_workers_are_expected_back() -> None:
+    """One at a time, in order: what comes meanwhile does not run before what waits for the word of a worker."""
+    world = World().steer("queue", "default", "concurrency", per_key=True, count=1)
+    world.worker("gone").submit("running").submit("a", key="k").restart()
+    world.worker("w", slots=9).submit("b", key="k").submit("c")
+    assert world.holds("w") == ["c"]
+    world.live(3_000)
+    assert world.holds("w") == ["c", "running", "a"]
+    assert world.ack("a", by="w").holds("w") == ["c", "running", "b"]
