@@ -203,7 +203,7 @@ def test_the_room_of_a_task_goes_on_when_a_key_comes_to_its_limit_in_the_same_tu
 
 
 def test_a_key_keeps_its_order_while_workers_are_expected_back() -> None:
-    """One at a time, in order: what comes meanwhile does not run before what waits for the word of a worker."""
+    """What comes meanwhile does not run before what waits for the word of a worker."""
     world = World().steer("queue", "default", "concurrency", per_key=True, count=1)
     world.worker("gone").submit("running").submit("a", key="k").restart()
     world.worker("w", slots=9).submit("b", key="k").submit("c")
