@@ -32,9 +32,10 @@ from taskq.core.job import RUNNING, SCHEDULED, Job
 from taskq.core.ledger import Ledger
 from taskq.core.lines.controls import Controls
 from taskq.core.lines.gates import Gate
-from taskq.core.lines.queues import Queues, Sight
+from taskq.core.lines.queues import Queues
 from taskq.core.lines.recall import Recall
 from taskq.core.lines.registry import Registry
+from taskq.core.lines.sights import Sight
 from taskq.core.lines.workers import Pool, Slots, Worker
 from taskq.core.memory import Memory
 from taskq.core.outbox import Outbox, Parcel

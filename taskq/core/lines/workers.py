@@ -10,7 +10,8 @@ from msgspec import Struct
 
 from taskq.core.job import Job
 from taskq.core.lines.lanes import Lane
-from taskq.core.lines.queues import Queues, Sight
+from taskq.core.lines.queues import Queues
+from taskq.core.lines.sights import Sight
 from taskq.protocol.messages import Announce, ProgressItem
 
 Needs = tuple[tuple[str, int], ...]  # so much of each resource
