@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from taskq.cli import output
+from taskq.cli.status import ago
 from taskq.errors import NotFound
 from taskq.limits import NEXT_TICKS_MAX, TEXT_CHARS_MAX
 
@@ -175,7 +176,7 @@ def as_object(info: "ScheduleInfo") -> dict[str, Any]:
 
 
 def row(info: "ScheduleInfo") -> list[str]:
-    when = info.cron if info.every is None else f"every {info.every}"
+    when = info.cron if info.every is None else f"every {ago(int(info.every.total_seconds() * 1000))}"
     following = _moment(info.next_at[0] if info.next_at else None)
     return [info.name, when, info.tz, info.task, state(info), following, _moment(info.last_at)]
 
