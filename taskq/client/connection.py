@@ -75,6 +75,7 @@ class Connection(asyncio.Protocol):
         if self.was_welcome:
             self.say(Goodbye("closed", text))
         # The broker closes when it has read all; closing before that could reset what is on its way.
+        # The broker may be gone already, and some transports cannot close one half.
         with contextlib.suppress(OSError, NotImplementedError):
             self._transport.write_eof()
         with contextlib.suppress(TimeoutError):

@@ -90,7 +90,7 @@ def connect(path: Path, lock_wait_ms: int) -> sqlite3.Connection:
                     f"the journal {path} is held by another process (tried for {lock_wait_ms / 1000:g} s): "
                     "stop the other broker, or give this one another journal"
                 ) from error
-            time.sleep(LOCK_RETRY_S)
+            time.sleep(LOCK_RETRY_S)  # no event loop here, and a killed broker's lock may outlive it a moment
         except TaskqError:
             db.close()
             raise

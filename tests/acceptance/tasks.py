@@ -44,7 +44,7 @@ async def run_for(seconds: float, path: str, word: str) -> int:
 async def block_for(seconds: float, path: str, word: str) -> int:
     """Holds up the event loop of its worker."""
     note(path, word)
-    time.sleep(seconds)
+    time.sleep(seconds)  # the point of this task: a blocked loop
     return current().attempt
 
 
