@@ -20,7 +20,7 @@ from taskq.protocol.messages import Goodbye, Hello
 from taskq.server.clock import read_clocks
 from taskq.server.engine import Engine
 from taskq.server.http import HttpPages
-from taskq.server.listen import bind, listen_unix, why_not_bound
+from taskq.server.listen import bind, listen_unix, stop_listening, why_not_bound
 from taskq.server.metrics import metrics_text
 from taskq.server.peer import PeerProtocol
 from taskq.server.settings import BrokerSettings
@@ -143,8 +143,7 @@ class Daemon:
             await self._stopping.wait()
         finally:
             self._is_ready = False
-            for server in servers:
-                server.close()
+            await stop_listening(*servers)
             watchman.cancel()
             await self._wind_up(committer)
             await asyncio.gather(watchman, return_exceptions=True)

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 
+from taskq.server.listen import stop_listening
+
 # A probe's request fits in this many times over; who sends more, or dawdles, is no probe.
 REQUEST_BYTES_MAX = 8 * 1024
 REQUEST_SECONDS_MAX = 5
@@ -26,7 +28,7 @@ class HttpPages:
 
     async def close(self) -> None:
         if self._server is not None:
-            self._server.close()
+            await stop_listening(self._server)
             await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,12 +1,17 @@
 """Where the broker listens: sockets bound, or one line that says why not and what to do."""
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
 from collections.abc import Callable
+from typing import Final
 
 from taskq.errors import ConfigError
+
+# What the loop has begun to accept is a connection two rounds later.
+_ACCEPT_ROUNDS: Final = 4
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -35,6 +40,23 @@ async def listen_unix(make: Callable[[], asyncio.Protocol], path: str) -> asynci
         raise ConfigError(f"--listen unix:{path}: {error.strerror or error}") from None
     finally:
         os.umask(old)
+
+
+async def stop_listening(*servers: asyncio.Server) -> None:
+    """Accept nothing more. When this returns, what was being accepted has been made, and can be closed.
+
+    A server of asyncio that is closed between the two (CPython 3.11) fails an assertion, in silence, and
+    leaves a connection that is nobody's: so the sockets are taken from the loop first.
+    """
+    loop = asyncio.get_running_loop()
+    for server in servers:
+        for sock in server.sockets:
+            with contextlib.suppress(NotImplementedError):  # a loop that has no readers
+                loop.remove_reader(sock)
+    for _ in range(_ACCEPT_ROUNDS):
+        await asyncio.sleep(0)
+    for server in servers:
+        server.close()
 
 
 def why_not_bound(host: str, port: int, error: OSError) -> str:

@@ -29,6 +29,7 @@ from taskq.protocol.messages import (
     Welcome,
 )
 from taskq.protocol.tokens import TokenTable
+from taskq.server.listen import stop_listening
 
 from .tiny_broker import TinyBroker, tiny_broker
 
@@ -252,10 +253,9 @@ async def scripted(*scripts: list[bytes]) -> AsyncIterator[str]:
     try:
         yield f"taskq://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
-        server.close()
+        await stop_listening(server)
         for peer in peers:
-            if hasattr(peer, "transport"):
-                peer.transport.abort()
+            peer.transport.abort()
         await server.wait_closed()
 
 

@@ -9,6 +9,7 @@ from taskq.protocol.connection import BrokerSide, ProtocolError
 from taskq.protocol.frames import encode
 from taskq.protocol.messages import Goodbye, Hello, Message, Ping, Pong
 from taskq.protocol.tokens import TokenTable
+from taskq.server.listen import stop_listening
 
 M = TypeVar("M", bound=Message)
 
@@ -45,7 +46,7 @@ class TinyBroker:
 
     async def stop(self) -> None:
         if self._server is not None:
-            self._server.close()
+            await stop_listening(self._server)
             self.drop()
             await self._server.wait_closed()
             await self.until(lambda: not self._peers)

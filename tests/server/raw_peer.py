@@ -20,8 +20,9 @@ M = TypeVar("M", bound=Message)
 class RunningDaemon:
     """A daemon in this process, and what it has printed."""
 
-    def __init__(self, daemon: Daemon, printed: list[str]) -> None:
+    def __init__(self, daemon: Daemon, printed: list[str], ended: asyncio.Task[int]) -> None:
         self.daemon = daemon
+        self.ended = ended
         self.printed = printed
         self.exit_code: int | None = None
 
@@ -47,7 +48,7 @@ async def running(journal: str = "memory:", **settings: Any) -> AsyncGenerator[R
     serving.cancel()
     if task.done():
         task.result()
-    running = RunningDaemon(daemon, printed)
+    running = RunningDaemon(daemon, printed, task)
     try:
         yield running
     finally:

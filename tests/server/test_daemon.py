@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 import stat
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -540,3 +541,18 @@ async def test_nobody_can_connect_any_more() -> None:
         address = broker.address
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(*address)
+
+
+@pytest.mark.parametrize("rounds", range(6))
+def test_a_connection_that_is_being_accepted_when_it_stops_is_closed(rounds: int) -> None:
+    async def life() -> None:
+        async with running() as broker:
+            with socket.create_connection(broker.address):
+                for _ in range(rounds):
+                    await asyncio.sleep(0)
+                broker.daemon.stop()
+                await broker.ended
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as loop:
+        loop.run(life())
+    gc.collect()  # a transport that nobody closed warns when it goes, and warnings are errors

@@ -28,6 +28,7 @@ from taskq.protocol.messages import (
     Terms,
     Vouch,
 )
+from taskq.server.listen import stop_listening
 
 T = TypeVar("T")
 
@@ -113,9 +114,7 @@ class TinyBroker:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for _ in range(3):  # a connection that is being accepted: it is made in the next rounds of the loop
-            await asyncio.sleep(0)
+        await stop_listening(self._server)
         for peer in self.connections:
             peer.close()
         await self.until(lambda: all(peer.is_over for peer in self.connections))
