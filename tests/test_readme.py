@@ -1,4 +1,4 @@
-"""The examples of the README and the guides run as they stand, against the real broker inside this process."""
+"""The examples of README and guides run as they stand, against the real broker inside this process."""
 
 import ast
 import asyncio
