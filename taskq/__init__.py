@@ -48,8 +48,11 @@ if TYPE_CHECKING:
     from taskq.client.app import TaskQ
     from taskq.client.bounds import Concurrency, Rate
     from taskq.client.context import Context, current
+    from taskq.client.depends import Depends
     from taskq.client.job import AttemptInfo, Job, JobInfo, Progress
+    from taskq.client.job_filter import JobFilter
     from taskq.client.jobs import BulkResult, DeadGroup
+    from taskq.client.middleware import Middleware, Outgoing
     from taskq.client.retry import RetryPolicy
     from taskq.client.schedules import ScheduleInfo
     from taskq.client.sync import SyncJob
@@ -70,6 +73,7 @@ __all__ = [
     "Context",
     "DeadGroup",
     "DecodeError",
+    "Depends",
     "Discard",
     "EncodeError",
     "Job",
@@ -78,9 +82,12 @@ __all__ = [
     "JobError",
     "JobExpired",
     "JobFailed",
+    "JobFilter",
     "JobInfo",
     "JobTimedOut",
+    "Middleware",
     "NotFound",
+    "Outgoing",
     "Progress",
     "QueueFull",
     "Rate",
@@ -111,12 +118,16 @@ _LAZY = {
     "Rate": "taskq.client.bounds",
     "Context": "taskq.client.context",
     "current": "taskq.client.context",
+    "Depends": "taskq.client.depends",
     "AttemptInfo": "taskq.client.job",
     "Job": "taskq.client.job",
     "JobInfo": "taskq.client.job",
+    "JobFilter": "taskq.client.job_filter",
     "Progress": "taskq.client.job",
     "BulkResult": "taskq.client.jobs",
     "DeadGroup": "taskq.client.jobs",
+    "Middleware": "taskq.client.middleware",
+    "Outgoing": "taskq.client.middleware",
     "RetryPolicy": "taskq.client.retry",
     "ScheduleInfo": "taskq.client.schedules",
     "SyncJob": "taskq.client.sync",

@@ -225,6 +225,10 @@ PACE_WINDOW_MS: Final = 1_000
 # backstop of its timeout counts from the delivery.
 LINE_WAIT_MS: Final = 1_000
 GRACE_MS: Final = 30_000
+# What an app's lifespan gets to end when its jobs have used up all of the grace.
+LEAVE_MS: Final = 1_000
+# A lifespan may load a model for minutes, but people want to know what the worker is waiting for.
+LIFESPAN_SLOW_MS: Final = 10_000
 CHILD_BACKOFF_FIRST_MS: Final = 100
 CHILD_BACKOFF_MAX_MS: Final = 30_000
 # A child that lived this long is no crash loop: the next one starts at once.

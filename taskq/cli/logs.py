@@ -11,12 +11,35 @@ _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"
 
 def configure(*, debug: bool) -> None:
     """Send what `taskq.*` says to standard error, once. The library itself never configures logging."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Text() if sys.stderr.isatty() else Lines())
     logger = logging.getLogger("taskq")
-    logger.handlers[:] = [handler]
+    logger.handlers[:] = [_handler()]
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
     logger.propagate = False
+
+
+def adopt() -> None:
+    """In a worker, once the app is imported: every line that is logged inside a job tells which job it is.
+
+    An app that has set up logging keeps what it has, and its formats may name %(job)s, %(task)s,
+    %(attempt)s and %(queue)s. One that has not is shown as we are, from INFO on.
+    """
+    from taskq.client.job_filter import JobFilter
+
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(_handler())
+        if root.level == logging.WARNING:  # as Python leaves it
+            root.setLevel(logging.INFO)
+    loggers = [root, *logging.root.manager.loggerDict.values()]
+    handlers = [handler for logger in loggers for handler in getattr(logger, "handlers", ())]
+    for handler in dict.fromkeys(handlers):
+        handler.addFilter(JobFilter())
+
+
+def _handler() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Text() if sys.stderr.isatty() else Lines())
+    return handler
 
 
 class Text(logging.Formatter):

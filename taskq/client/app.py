@@ -4,7 +4,7 @@ import asyncio
 import os
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property, lru_cache, partial
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self, Unpack, overload
@@ -18,6 +18,8 @@ from taskq.client.context import context_var
 from taskq.client.extras import PLAIN
 from taskq.client.job import Job
 from taskq.client.jobs import Dead, Jobs
+from taskq.client.middleware import Middleware, Outgoing, around_submissions, submit_through
+from taskq.client.middleware import checked as checked_middleware
 from taskq.client.options import (
     DeclareOptions,
     DurabilityName,
@@ -37,6 +39,8 @@ from taskq.client.waiting import in_order_of_completion, settle_all
 from taskq.errors import ConfigError, ConfirmTimeout, Refused, SubmitErrors, TaskqError
 from taskq.protocol.messages import CatchUp, Durability, Ext, Overlap, StatusReport, Terms
 
+Lifespan = Callable[["TaskQ"], AbstractAsyncContextManager[Any]]
+
 _CONNECT_TIMEOUT: float = 2 * limits.CONNECT_TIMEOUT_MS / 1000
 
 
@@ -49,6 +53,11 @@ class TaskQ:
 
     It connects at first use, once per event loop that uses it: `close` closes the connection of the
     loop that it is called in. After a fork the child connects anew.
+
+    `lifespan` is called with this app and returns an async context manager; workers enter it before they
+    take jobs and leave it after the last one, once for each process, and what it yields is
+    `current().state`. Producers do not enter it. `middleware` stands around submissions and attempts,
+    the first outermost. `overrides`, for tests: which factory to call instead of that of a `Depends`.
     """
 
     def __init__(
@@ -58,11 +67,20 @@ class TaskQ:
         name: str = "",
         token: str | None = None,
         role: Literal["producer", "viewer"] = "producer",
+        lifespan: Lifespan | None = None,
+        middleware: Iterable[Middleware] = (),
     ) -> None:
         self._addresses = addresses_of(url)
         self._name = name
         self._token = token
         self._role: Literal["producer", "viewer"] = role
+        if lifespan is not None and not callable(lifespan):
+            raise ConfigError(f"lifespan= is a function under @asynccontextmanager, not {lifespan!r}")
+        self.lifespan = lifespan
+        self.middleware = checked_middleware(middleware)
+        self._around_submissions = around_submissions(self.middleware)
+        # For tests: the factory to call instead of one that a Depends names.
+        self.overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
         self._tasks: dict[str, Task[..., Any]] = {}
         self._producers: dict[asyncio.AbstractEventLoop, Producer] = {}
         self._latest: Producer | None = None
@@ -206,6 +224,7 @@ class TaskQ:
         level = None if durability is None else durability_of(durability)
         specs: list[NewJob] = []
         jobs: list[Job[R]] = []
+        outgoing: list[Outgoing] = []
         task: Task[..., R] | None = None
         for call in calls:
             if getattr(call, "task", None) is not task:  # mostly they are of one task
@@ -216,14 +235,25 @@ class TaskQ:
                 ext = extras.shared(task.name, producer.id)
                 own_ext = partial(extras.own, ext, task.name) if extras.is_by_arguments else None
             id = own_id or new_id(slot)
-            specs.append((id, terms, call.payload, own_ext(call.payload) if own_ext else ext))
+            job_ext = own_ext(call.payload) if own_ext else ext
+            specs.append((id, terms, call.payload, job_ext))
             jobs.append(Job(self, id, read))
+            if self._around_submissions:
+                outgoing.append(Outgoing(id.hex(), call.task.name, call.task.settings, dict(job_ext or {})))
         seconds = millis_of("confirm_timeout", confirm_timeout) / 1000
-        errors = _settle(jobs, await producer.submit(specs, seconds), seconds)
-        if errors:
-            group = SubmitErrors(f"{len(errors)} of {len(jobs)} jobs were not accepted", errors)
-            group.accepted = [job for job in jobs if job._is_confirmed]
-            raise group
+
+        async def submit() -> None:
+            all_specs = _with_ext(specs, outgoing) if outgoing else specs
+            errors = _settle(jobs, await producer.submit(all_specs, seconds), seconds)
+            if errors:
+                group = SubmitErrors(f"{len(errors)} of {len(jobs)} jobs were not accepted", errors)
+                group.accepted = [job for job in jobs if job._is_confirmed]
+                raise group
+
+        if outgoing:
+            await submit_through(self._around_submissions, outgoing, submit)
+        else:
+            await submit()
         return jobs
 
     # -- in this process ----------------------------------------------------------------------
@@ -233,6 +263,7 @@ class TaskQ:
         *,
         grace: Seconds = limits.GRACE_MS / 1000,
         until: asyncio.Event | None = None,
+        ready: asyncio.Event | None = None,
         **worker: Unpack[WorkerOptions],
     ) -> None:
         """Run this app's tasks here, on this event loop, until `until` is set or this is cancelled.
@@ -240,12 +271,13 @@ class TaskQ:
         `concurrency` is how many run at once; `queues` are those to serve, `["high:3", "default"]` with
         weights, or with `strict=True` in strict order; `labels` and `resources` are what jobs may ask for.
         A thread vouches for this process to the broker, so that a task that blocks the loop keeps
-        its jobs. Raises Refused when the broker does not want this worker.
+        its jobs. `ready` is set once the lifespan has been entered. Raises Refused when the broker does not
+        want this worker, ConfigError when the lifespan fails.
         """
         from taskq.embedded import house
 
         seconds = millis_of("grace", grace) / 1000
-        await house.run_worker(self, grace=seconds, until=until, **worker)
+        await house.run_worker(self, grace=seconds, until=until, ready=ready, **worker)
 
     @asynccontextmanager
     async def embedded(
@@ -281,11 +313,20 @@ class TaskQ:
             if extras.is_by_arguments:
                 ext = extras.own(ext, task.name, payload)
         seconds = options.confirm_timeout_ms / 1000
-        errors = _settle([job], await producer.submit(((id, task.terms, payload, ext),), seconds), seconds)
-        if errors:
-            if isinstance(errors[0], ConfirmTimeout):
-                errors[0].add_note(producer.link.trouble)
-            raise errors[0]
+        spec: NewJob = (id, task.terms, payload, ext)
+        if not self._around_submissions:
+            errors = _settle([job], await producer.submit((spec,), seconds), seconds)
+            if errors:
+                raise _told(errors[0], producer)
+            return job
+        outgoing = [Outgoing(job.id, task.name, options, dict(ext or {}))]
+
+        async def submit() -> None:
+            errors = _settle([job], await producer.submit(_with_ext([spec], outgoing), seconds), seconds)
+            if errors:
+                raise _told(errors[0], producer)
+
+        await submit_through(self._around_submissions, outgoing, submit)
         return job
 
     # -- waiting ------------------------------------------------------------------------------
@@ -376,6 +417,20 @@ def _task_of(call: object) -> Task[..., Any]:
         raise TypeError(f"submit_many() takes calls, as task.call(...) makes them, not {what}")
     task: Task[..., Any] = call.task
     return task
+
+
+def _with_ext(specs: Sequence[NewJob], outgoing: Sequence[Outgoing]) -> list[NewJob]:
+    """The jobs, with what middleware has added to them."""
+    return [
+        (id, terms, payload, job.packed())
+        for (id, terms, payload, _), job in zip(specs, outgoing, strict=True)
+    ]
+
+
+def _told(error: TaskqError, producer: Producer) -> TaskqError:
+    if isinstance(error, ConfirmTimeout):
+        error.add_note(producer.link.trouble)
+    return error
 
 
 def _settle(jobs: Sequence[Job[Any]], submissions: list[Submission], seconds: float) -> list[TaskqError]:

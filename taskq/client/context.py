@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from taskq.client.seconds import Seconds, millis_of
 from taskq.limits import TEXT_CHARS_MAX
@@ -31,6 +32,7 @@ class Context:
     cancelled: bool = False  # somebody wants this job stopped; a task in a thread looks here
     reason: str = ""  # why
     ext: Ext | None = field(default=None, repr=False)  # what the job carries beside its arguments
+    state: Any = field(default=None, repr=False)  # what the app's lifespan yielded in this worker
     on_progress: OnProgress = field(default=_say_nothing, repr=False)  # done, total, text
     on_extend: OnExtend = field(default=_say_nothing, repr=False)  # timeout from now, in ms
 

@@ -12,6 +12,7 @@ from typing import Any, Final, get_type_hints
 import msgspec
 from msgspec import inspect as types
 
+from taskq.client.depends import needs_of, without
 from taskq.client.faults import fault_of
 from taskq.client.payload import pack_call, pack_value, unpack_call, unpack_value
 from taskq.errors import DecodeError, EncodeError
@@ -31,7 +32,8 @@ class CallSignature:
     def __init__(self, fn: Callable[..., object], name: str) -> None:
         self.name = name
         self._fn = fn
-        self._signature = inspect.signature(fn)
+        self.needs = needs_of(fn)
+        self._signature = without(inspect.signature(fn), self.needs, name)
         parameters = self._signature.parameters.values()
         positional = [each for each in parameters if each.kind in _POSITIONAL]
         self._most = len(positional)
@@ -46,7 +48,17 @@ class CallSignature:
         try:
             self._signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{self.name}(): {error}") from None
+            raise TypeError(f"{self.name}(): {error}{self._hint()}") from None
+
+    def check_plain_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raises TypeError when a call here and now lacks what a worker would inject."""
+        given = inspect.signature(self._fn).bind_partial(*args, **kwargs).arguments
+        missing = [name for name in self.needs if name not in given]
+        if missing:
+            raise TypeError(
+                f"{self.name}(): workers inject {', '.join(missing)}; a call here and now has to give it "
+                f"by name: {missing[0]}=..."
+            )
 
     def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The payload of this call. TypeError if it does not fit, EncodeError naming the argument."""
@@ -86,6 +98,11 @@ class CallSignature:
             return convert(value)
         except Exception as error:
             raise DecodeError(f"{self.name}(): result: {error}") from error
+
+    def _hint(self) -> str:
+        if not self.needs:
+            return ""
+        return f" (workers inject {', '.join(self.needs)}; what follows that is given by name)"
 
     def _culprit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
         for name, value in self._named(args, kwargs):

@@ -52,6 +52,8 @@ class Task(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Run the function here and now, as if it were no task."""
+        if self.signature.needs:
+            self.signature.check_plain_call(args, kwargs)
         return self.fn(*args, **kwargs)
 
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
@@ -104,6 +106,8 @@ class AsyncTask(Task[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Run the function here and now, as if it were no task."""
+        if self.signature.needs:
+            self.signature.check_plain_call(args, kwargs)
         coroutine: Coroutine[Any, Any, R] = self.fn(*args, **kwargs)
         return coroutine
 
@@ -113,6 +117,8 @@ class PlainTask(Task[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now, as if it were no task."""
+        if self.signature.needs:
+            self.signature.check_plain_call(args, kwargs)
         result: R = self.fn(*args, **kwargs)
         return result
 

@@ -43,10 +43,17 @@ async def broker(journal: str = "memory:") -> AsyncGenerator[str, None]:
 @asynccontextmanager
 async def working(q: TaskQ, **options: Unpack[WorkerOptions]) -> AsyncGenerator[None, None]:
     """A worker for q's tasks for as long as the block runs."""
-    until = asyncio.Event()
-    worker = asyncio.create_task(run_worker(q, until=until, **options), name="taskq embedded worker")
+    until, ready = asyncio.Event(), asyncio.Event()
+    worker = asyncio.create_task(
+        run_worker(q, until=until, ready=ready, **options), name="taskq embedded worker"
+    )
+    is_ready = asyncio.create_task(ready.wait())
     try:
-        yield
+        # Whoever submits to a worker whose lifespan has failed would wait for ever.
+        await asyncio.wait([worker, is_ready], return_when=asyncio.FIRST_COMPLETED)
+        if not worker.done():
+            yield
     finally:
+        is_ready.cancel()
         until.set()
         await worker

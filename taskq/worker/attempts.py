@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from msgspec.structs import replace
 
@@ -15,6 +15,10 @@ from taskq.errors import Discard, Retry, Snooze, Throttle
 from taskq.limits import HORIZON_MS, TEXT_CHARS_MAX
 from taskq.protocol.messages import Delivery, Ending, Failure, Fault, Terms
 from taskq.worker.faults import fault
+from taskq.worker.hooks.surroundings import surrounded
+
+if TYPE_CHECKING:
+    from taskq.worker.hooks.scope import WorkerScope
 
 # How far an attempt had come when it raised: an exception means something else at each step.
 READING: Final = 0
@@ -40,7 +44,7 @@ class Definition:
 
     def __init__(self, task: Task[..., Any]) -> None:
         self.name = task.name
-        self.function = task.fn
+        self.function = surrounded(task)
         self.executor = task.executor
         self.queue = task.settings.queue
         self.retry = task.settings.retry
@@ -57,6 +61,9 @@ class Definition:
 
 class Host(Protocol):
     """What an attempt asks of its runner, from any thread."""
+
+    loop: asyncio.AbstractEventLoop
+    scope: "WorkerScope"
 
     def on_progress(self, attempt: "Attempt", done: int, total: int, text: str) -> None: ...
 
@@ -114,13 +121,17 @@ class Attempt(Context):
         self.max_attempts = terms.retry.max_attempts
         self.ext = delivery.ext
         self.deadline = None if left is None else datetime.now(UTC) + timedelta(seconds=left)
+        self.state = self.host.scope.state
         self.on_progress = partial(self.host.on_progress, self)
         self.on_extend = partial(self.host.on_extend, self)
         return getattr(self, name)
 
 
 _LATE: Final = frozenset(
-    {"attempt", "deadline", "ext", "job_id", "max_attempts", "on_extend", "on_progress", "queue", "task"}
+    {
+        *("attempt", "deadline", "ext", "job_id", "max_attempts", "on_extend", "on_progress"),
+        *("queue", "state", "task"),
+    }
 )
 
 

@@ -13,11 +13,13 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Final
 
+from taskq.client.app import TaskQ
 from taskq.client.link import Link
 from taskq.errors import ConfigError, Refused
 from taskq.protocol.messages import ScheduleSpec
 from taskq.worker.attempts import Definition
 from taskq.worker.control import Begin, Control, Failed, Order, Ready
+from taskq.worker.hooks.scope import WorkerScope
 from taskq.worker.loading import definitions_of, load_app, schedules_of
 from taskq.worker.runner import Runner
 from taskq.worker.settings import LoopName, slots_of
@@ -29,12 +31,17 @@ EXIT_CONFIG: Final = 78
 BURST_IDLE_MS: Final = 1_000
 
 
-def main(fd: int, parent: int) -> int:
-    """Be the child that the supervisor at the other end of `fd` wants. Returns the exit code."""
+def main(fd: int, parent: int, on_app: Callable[[], None] | None = None) -> int:
+    """Be the child that the supervisor at the other end of `fd` wants. Returns the exit code.
+
+    `on_app` is called when the user's modules have been imported, and have set up what they want.
+    """
     control = Control(fd, parent)
     begin = control.begin()
     try:
         app = load_app(begin.settings.app)
+        if on_app is not None:
+            on_app()
         definitions = definitions_of(app)
         schedules = schedules_of(app)
         urls = list(begin.settings.urls) or app.urls
@@ -43,14 +50,16 @@ def main(fd: int, parent: int) -> int:
     except ConfigError as error:
         control.say(Failed("config", str(error)))
         return EXIT_CONFIG
-    control.say(Ready(urls, token))
     # What was imported stays: the collector need not look at it again and again.
     gc.freeze()
     with asyncio.Runner(loop_factory=loop_factory) as loop:
-        child = _Child(loop.get_loop(), begin, definitions, schedules, urls, token)
+        child = _Child(loop.get_loop(), begin, app, definitions, schedules, Ready(urls, token), control)
         control.listen(child.on_order)
         try:
             has_stopped = loop.run(child.serve())
+        except ConfigError as error:
+            control.say(Failed("config", str(error)))
+            return EXIT_CONFIG
         except Refused as error:
             control.say(Failed(error.code, str(error)))
             return EXIT_REFUSED
@@ -68,13 +77,22 @@ class _Child:
         self,
         loop: asyncio.AbstractEventLoop,
         begin: Begin,
+        app: TaskQ,
         definitions: list[Definition],
         schedules: list[ScheduleSpec],
-        urls: list[str],
-        token: str | None,
+        ready: Ready,
+        control: Control,
     ) -> None:
         self._loop = loop
         self._settings = settings = begin.settings
+        self._ready = ready
+        self._control = control
+        self._drain = asyncio.Event()
+        self._now = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._is_signalled = False
+        self._scope = WorkerScope(app)
+        self._entering: asyncio.Timeout | None = None
         self._runner = Runner(
             loop,
             definitions,
@@ -82,18 +100,15 @@ class _Child:
             slots=slots_of(settings.slots),
             app=settings.app,
             schedules=schedules,
+            scope=self._scope,
         )
-        self._drain = asyncio.Event()
-        self._now = asyncio.Event()
-        self._changed = asyncio.Event()
-        self._is_signalled = False
         self._link = Link(
-            urls,
+            ready.urls,
             session=begin.session,
             role="worker",
             speaker=self._runner,
             name=settings.name,
-            token=token,
+            token=ready.token,
             on_change=self._changed.set,
         )
         self._runner.attach(self._link.wake)
@@ -104,14 +119,39 @@ class _Child:
             self._loop.call_soon_threadsafe(self._obey, order)
 
     async def serve(self) -> bool:
-        """Until drained. Whether everything has stopped. Raises Refused when the broker does not want us."""
+        """Until drained. Whether everything has stopped. Raises Refused when the broker does not want us,
+        ConfigError when the lifespan does not start."""
         # Counted apart from the supervisor's orders: a service manager signals the whole group, and
         # that must not count as the second time.
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal)
-        self._link.start()
-        await self._until_told()
-        return await stop(self._runner, self._link, grace_ms=self._settings.grace_ms, now=self._now)
+        if not await self._enter():
+            return True
+        seconds = 0.0
+        try:
+            # Only now does the supervisor connect, too: till here the broker knows nothing of us.
+            self._control.say(self._ready)
+            self._link.start()
+            await self._until_told()
+            end = self._loop.time() + self._settings.grace_ms / 1_000
+            has_stopped = await stop(
+                self._runner, self._link, grace_ms=self._settings.grace_ms, now=self._now
+            )
+            seconds = 0 if self._now.is_set() else end - self._loop.time()
+            return has_stopped
+        finally:
+            await self._scope.leave(seconds)
+
+    async def _enter(self) -> bool:
+        """Whether the lifespan was entered before we were told to stop."""
+        try:
+            async with asyncio.timeout(None) as self._entering:
+                if not self._drain.is_set():
+                    await self._scope.enter()
+        except TimeoutError:
+            pass
+        self._entering = None
+        return not self._drain.is_set()
 
     async def _until_told(self) -> None:
         waits: list[Coroutine[object, object, object]] = [
@@ -136,6 +176,8 @@ class _Child:
 
     def _obey(self, order: Order) -> None:
         self._drain.set()
+        if self._entering is not None:
+            self._entering.reschedule(self._loop.time())
         if order == "now":
             self._now.set()
 

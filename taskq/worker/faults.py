@@ -2,13 +2,16 @@
 
 import traceback
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 from taskq.limits import NAME_CHARS_MAX, TEXT_CHARS_MAX, TRACEBACK_CHARS_MAX
 from taskq.protocol.messages import Fault
 
-_OURS: Final = str(Path(__file__).parent)
+_OURS: Final = (
+    str(Path(__file__).parent),
+    # Its `run` stands between the worker and middleware of the user's, or the task.
+    str(Path(__file__).parents[1] / "client" / "middleware.py"),
+)
 
 
 def fault(error: BaseException, message: str | None = None) -> Fault:
@@ -36,17 +39,23 @@ def _message(error: BaseException) -> str:
 
 def _traceback(error: BaseException) -> str:
     try:
-        lines = traceback.format_exception(type(error), error, _users_frames(error.__traceback__))
+        told = traceback.TracebackException.from_exception(error)
+        _without_ours(told)
+        return "".join(told.format())
     except BaseException:
         return f"<the traceback of this {type(error).__qualname__} could not be written>"
-    return "".join(lines)
 
 
-def _users_frames(frames: TracebackType | None) -> TracebackType | None:
-    """Without the frames at the top that are this package's own: nobody can act on them."""
-    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OURS):
-        frames = frames.tb_next
-    return frames
+def _without_ours(told: traceback.TracebackException) -> None:
+    """Drop the frames that are this package's own, here and in what it came from: nobody can act on them."""
+    seen: set[int] = set()
+    waiting: list[traceback.TracebackException | None] = [told]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            each.stack[:] = [frame for frame in each.stack if not frame.filename.startswith(_OURS)]
+            waiting += [each.__cause__, each.__context__, *(each.exceptions or ())]
 
 
 def _sendable(text: str) -> str:

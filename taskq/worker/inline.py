@@ -11,6 +11,7 @@ from taskq.client.app import TaskQ
 from taskq.client.link import Link
 from taskq.errors import Refused
 from taskq.limits import GRACE_MS, VOUCH_EVERY_MS
+from taskq.worker.hooks.scope import WorkerScope
 from taskq.worker.loading import definitions_of, schedules_of
 from taskq.worker.offer import offer_of
 from taskq.worker.runner import Runner
@@ -30,22 +31,27 @@ async def run_worker(
     grace: float = GRACE_MS / 1_000,
     name: str = "",
     until: asyncio.Event | None = None,
+    ready: asyncio.Event | None = None,
 ) -> None:
     """Run q's tasks here until `until` is set, then finish what runs within `grace` seconds.
 
     `queues`, `strict`, `labels` and `resources` are as for `offer_of`. Cancelled, it hands back what runs
-    and ends at once. Raises Refused when the broker does not want this worker. Nobody else can say that
+    and ends at once. `ready` is set when the lifespan has been entered. Raises Refused when the broker does
+    not want this worker, ConfigError when the lifespan does not start. Nobody else can say that
     this process is alive while a task blocks the loop, so a thread does, over a connection of its own.
     """
     definitions = definitions_of(q)
     offer = offer_of(queues, strict=strict, labels=labels, resources=resources)
+    loop = asyncio.get_running_loop()
+    scope = WorkerScope(q)
     runner = Runner(
-        asyncio.get_running_loop(),
+        loop,
         definitions,
         offer,
         slots=slots_of(concurrency),
         app=q.name,
         schedules=schedules_of(q),
+        scope=scope,
     )
     session, token = os.urandom(16), q.token
     name = name or f"{socket.gethostname()}:{os.getpid()}"
@@ -60,13 +66,19 @@ async def run_worker(
         on_change=changed.set,
     )
     runner.attach(link.wake)
+    await scope.enter()
+    if ready is not None:
+        ready.set()
     voucher = _Voucher(q.urls, session, name, token)
     now = asyncio.Event()
+    seconds = 0.0
     voucher.start()
     link.start()
     try:
         await first_of(until_refused(link, changed), (until or asyncio.Event()).wait())
+        end = loop.time() + grace
         await stop(runner, link, grace_ms=round(grace * 1_000), now=now)
+        seconds = end - loop.time()
     except (asyncio.CancelledError, Refused):
         now.set()
         await stop(runner, link, grace_ms=0, now=now)
@@ -74,6 +86,7 @@ async def run_worker(
     finally:
         await link.close()
         await asyncio.to_thread(voucher.stop)
+        await scope.leave(seconds)
 
 
 class _Voucher:

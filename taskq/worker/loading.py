@@ -68,10 +68,11 @@ def _import(name: str) -> ModuleType:
 def _failed(name: str, error: BaseException) -> str:
     what = fault(error)
     message = " ".join(what.message.split())
-    return f"importing {name!r} failed{_place(error)}: {what.type}: {message}"
+    return f"importing {name!r} failed{place_of(error)}: {what.type}: {message}"
 
 
-def _place(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
+    """` at FILE:LINE`, of the user's code; empty when it was none of that."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" at {error.filename}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)

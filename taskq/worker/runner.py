@@ -7,7 +7,6 @@ attempt is reported once, and the worker lives on.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from contextvars import copy_context
 from threading import get_ident
 from time import monotonic
 from typing import Final
@@ -33,6 +32,7 @@ from taskq.worker.executors.coroutines import Coroutines
 from taskq.worker.executors.deadlines import Deadlines
 from taskq.worker.executors.line import Line, Lines
 from taskq.worker.executors.threads import Threads
+from taskq.worker.hooks.scope import WorkerScope
 from taskq.worker.offer import Offer
 from taskq.worker.session import Start, WorkerSession
 
@@ -63,16 +63,19 @@ class Runner:
         slots: Mapping[str, int],
         app: str = "",
         schedules: Iterable[ScheduleSpec] = (),
+        scope: WorkerScope | None = None,
     ) -> None:
+        # What attempts ask for is there: a lifespan has been entered before.
+        self.scope = scope or WorkerScope()
         self._definitions = {definition.name: definition for definition in definitions}
         announce = offer.announce(self._definitions.values(), slots)
         self._session = WorkerSession(replace(announce, app=app, schedules=list(schedules)))
-        self._loop = loop
+        self.loop = loop
         self._thread = get_ident()
         self._wake: Callable[[], None] = _nobody_listens
         self._attempts: dict[int, Attempt] = {}
         self._deadlines = Deadlines(loop, self._on_deadline)
-        self._coroutines = Coroutines(loop, self._end)
+        self._coroutines = Coroutines(loop, self._end, self.scope)
         self._threads = Threads(loop, slots.get(THREAD, 0), self._work, self._on_thread_done)
         now = monotonic()  # the loop's own time goes in steps of a ms, under uvloop
         starts = ((ASYNC, self._start_task), (THREAD, self._start_thread))
@@ -104,7 +107,7 @@ class Runner:
         """Whether it became idle within so many seconds."""
         if self._session.idle:
             return True
-        idle: asyncio.Future[None] = self._loop.create_future()
+        idle: asyncio.Future[None] = self.loop.create_future()
         self._when_idle.append(idle)
         done, _ = await asyncio.wait([idle], timeout=timeout)
         idle.cancel()
@@ -141,7 +144,7 @@ class Runner:
     def on_progress(self, attempt: Attempt, done: int, total: int, text: str) -> None:
         """How far the attempt has come."""
         if get_ident() != self._thread:
-            self._loop.call_soon_threadsafe(self.on_progress, attempt, done, total, text)
+            self.loop.call_soon_threadsafe(self.on_progress, attempt, done, total, text)
             return
         self._session.progress(ProgressItem(attempt.delivery.id, attempt.delivery.lease, done, total, text))
         self._wake()
@@ -149,7 +152,7 @@ class Runner:
     def on_extend(self, attempt: Attempt, timeout_ms: int) -> None:
         """The attempt needs this much time from now. One without a timeout has it already."""
         if get_ident() != self._thread:
-            self._loop.call_soon_threadsafe(self.on_extend, attempt, timeout_ms)
+            self.loop.call_soon_threadsafe(self.on_extend, attempt, timeout_ms)
             return
         if attempt.is_reported or not attempt.terms.timeout_ms:
             return
@@ -208,7 +211,7 @@ class Runner:
             attempt.is_waiting = True
             line.waiting.append(attempt)
             if self._watch is None:
-                self._watch = self._loop.call_later(LINE_WAIT_MS / 1_000, self._on_watch)
+                self._watch = self.loop.call_later(LINE_WAIT_MS / 1_000, self._on_watch)
 
     def _refuse(self, start: Start) -> None:
         delivery, task = start.delivery, start.terms.task
@@ -269,7 +272,7 @@ class Runner:
         for attempt in reversed(stale):
             self._return(attempt)
         if self._lines.waiting:
-            self._watch = self._loop.call_later(LINE_WAIT_MS / 1_000, self._on_watch)
+            self._watch = self.loop.call_later(LINE_WAIT_MS / 1_000, self._on_watch)
 
     def _return(self, attempt: Attempt) -> None:
         """Hand back one that has left its line; of several the last one first, for each goes to the front."""
@@ -280,7 +283,7 @@ class Runner:
 
     def _work(self, attempt: Attempt) -> bytes | Failure:
         """In a thread: one attempt, in a context of its own."""
-        return copy_context().run(self._call, attempt)
+        return self.scope.variables.copy().run(self._call, attempt)
 
     def _call(self, attempt: Attempt) -> bytes | Failure:
         definition = attempt.definition
@@ -325,6 +328,8 @@ class Runner:
         elif line.name == THREAD:
             self._resize(line, -1)
             self._report(attempt, stop_failure(attempt, ending))
+            if attempt.running is not None:  # its thread waits for what is made for it on the loop
+                attempt.running.cancel()
         elif attempt.running is not None:
             attempt.running.cancel()
         # Else it has not begun, and is reported when its turn comes.

@@ -17,7 +17,13 @@ from typing import Final
 
 from taskq.client.link import Link
 from taskq.errors import ConfigError, Refused, TaskqError
-from taskq.limits import CHILD_BACKOFF_FIRST_MS, CHILD_BACKOFF_MAX_MS, CHILD_STEADY_MS, VOUCH_EVERY_MS
+from taskq.limits import (
+    CHILD_BACKOFF_FIRST_MS,
+    CHILD_BACKOFF_MAX_MS,
+    CHILD_STEADY_MS,
+    LEAVE_MS,
+    VOUCH_EVERY_MS,
+)
 from taskq.worker.control import Begin, Failed, Order, Ready, decode_from_child, encode_line
 from taskq.worker.settings import WorkerSettings
 from taskq.worker.stopping import HAND_BACK_MS, until_refused
@@ -25,8 +31,8 @@ from taskq.worker.vouching import SupervisorSession
 
 logger = logging.getLogger("taskq.worker")
 
-# What a child may take, after its grace, to hand back, say goodbye and end, before it is killed.
-EXIT_MARGIN_MS: Final = HAND_BACK_MS + 1_000
+# What a child may take, after its grace, to hand back, leave its lifespan and end, before it is killed.
+EXIT_MARGIN_MS: Final = HAND_BACK_MS + LEAVE_MS + 1_000
 EXIT_INTERRUPTED: Final = 130
 _READ_BYTES: Final = 64 * 1024
 

@@ -9,13 +9,13 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import Context as Variables
-from contextvars import copy_context
 from types import CoroutineType, coroutine
 from typing import Any, Final, cast
 
 from taskq.client.context import context_var
 from taskq.protocol.messages import Failure
 from taskq.worker.attempts import CALLING, PACKING, READING, Attempt, failure, stop_failure
+from taskq.worker.hooks.scope import WorkerScope
 
 Outcome = bytes | Failure
 
@@ -26,10 +26,17 @@ WAITS: Final = None
 
 
 class Coroutines:
-    """`submit` attempts; `on_done` is told how each ended, on the loop."""
+    """`submit` attempts; `on_done` is told how each ended, on the loop. Each has the scope's
+    context variables to begin with."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_done: Callable[[Attempt, Outcome], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_done: Callable[[Attempt, Outcome], None],
+        scope: WorkerScope,
+    ) -> None:
         self._loop = loop
+        self._scope = scope
         self._on_done = on_done
         self._next: deque[Attempt] = deque()
         self._servers = 0  # Tasks that will take the next one
@@ -61,7 +68,7 @@ class Coroutines:
             if attempt.stopped:
                 done(attempt, stop_failure(attempt, attempt.stopped))
                 continue
-            variables = copy_context()
+            variables = self._scope.variables.copy()
             outcome = variables.run(_first_step, attempt)
             if outcome is WAITS:
                 attempt.definition.waits = True

@@ -7,6 +7,7 @@ from taskq import TaskQ
 from taskq.protocol.messages import Delivery, Failure, Terms
 from taskq.worker.attempts import Attempt, Definition
 from taskq.worker.executors.coroutines import Coroutines, Outcome
+from taskq.worker.hooks.scope import WorkerScope
 
 colour: ContextVar[str] = ContextVar("colour", default="none")
 EMPTY = b"\x92\x90\x80"
@@ -18,7 +19,7 @@ class Floor:
     def __init__(self) -> None:
         self.q = TaskQ()
         self.outcomes: dict[int, Outcome] = {}
-        self.coroutines = Coroutines(asyncio.get_running_loop(), self._on_done)
+        self.coroutines = Coroutines(asyncio.get_running_loop(), self._on_done, WorkerScope())
         self._changed = asyncio.Event()
 
     def definition(self, fn: object) -> Definition:

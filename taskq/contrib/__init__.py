@@ -1,0 +1,1 @@
+"""taskq in other people's frameworks. Each file stands alone and can be deleted."""
