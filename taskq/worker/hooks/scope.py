@@ -68,7 +68,7 @@ class WorkerScope:
         self._has_left = True
         half = max(seconds, LEAVE_MS / 1_000) / 2
         if self._kept:
-            await _bounded("closing what workers share", half, self._close())
+            await _bounded("closing what jobs share", half, self._close())
         if self._lifespan is not None:
             await _bounded("leaving the lifespan", half, self._lifespan.__aexit__(None, None, None))
 
@@ -121,6 +121,7 @@ class _Kept:
         if not self.made.done():
             self._task.cancel()
         await asyncio.wait([self._task])
+        self._fail(None)  # one that was cancelled before it began has said nothing
 
     async def _keep(self) -> None:
         injection = Injection(self._scope, run_here)
@@ -132,10 +133,13 @@ class _Kept:
         except BaseException as raised:
             error = raised
         await injection.close(error)
+        self._fail(error)
+
+    def _fail(self, error: BaseException | None) -> None:
         if not self.made.done():
-            is_cancelled = isinstance(error, asyncio.CancelledError)
-            stopped = TaskqError(f"{self._node.name}(): this worker has stopped")
-            self.made.set_exception(stopped if is_cancelled or error is None else error)
+            if error is None or isinstance(error, asyncio.CancelledError):
+                error = TaskqError(f"{self._node.name}(): this worker has stopped")
+            self.made.set_exception(error)
 
 
 def _take_note(made: "asyncio.Future[Any]") -> None:
