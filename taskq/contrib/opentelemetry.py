@@ -153,7 +153,8 @@ def _attempted(context: Context, operation: str, kind: str) -> dict[str, str | i
 
 def _submitted_at(context: Context, carried: Mapping[str, bytes], now: int) -> int:
     """When the first attempt's delivery began. Nobody tells a worker when a later one became due: those,
-    and jobs whose producer's clock is ahead of ours, are delivered in no time."""
+    and jobs whose producer's clock is ahead of ours, are delivered in no time. (After a snooze the attempt
+    has the same number: its delivery covers what was before.)"""
     data = carried.get(_PUBLISHED, b"")
     if context.attempt != 1 or len(data) != _PUBLISHED_BYTES:
         return now

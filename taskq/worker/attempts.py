@@ -100,7 +100,7 @@ class Attempt(Context):
         # For a slot of its executor.
         self.is_waiting = False
         # Of one that waits: the Task that is its own, its coroutine, and what it waits for.
-        self.running: asyncio.Task[None] | None = None
+        self.running: asyncio.Task[Any] | None = None
         self.coroutine: Coroutine[Any, Any, Any] | None = None
         self.waits_for: Any = None
         # Why it was told to stop, once it was; `reason` says more.

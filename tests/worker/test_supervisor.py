@@ -58,6 +58,46 @@ async def leave(code: int) -> None:
 """
 
 
+LIFESPAN = """
+import asyncio, contextlib, os, pathlib
+from taskq.client.app import TaskQ
+from taskq.client.context import current
+
+def note(word):
+    with open("notes", "a") as file:
+        print(word, file=file)
+
+@contextlib.asynccontextmanager
+async def lifespan(q):
+    note("enter")
+    if pathlib.Path("broken").exists():
+        raise OSError("no database")
+    if pathlib.Path("hanging").exists():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            note("given up")
+    yield {"pid": os.getpid()}
+    note("leave")
+
+q = TaskQ(os.environ["TEST_URL"], lifespan=lifespan)
+
+@q.task(name="pid")
+async def pid() -> int:
+    return current().state["pid"]
+
+@q.task(name="wait")
+async def wait(path: str) -> None:
+    while not pathlib.Path(path).exists():
+        await asyncio.sleep(0.01)
+    note("job ended")
+
+@q.task(name="leave")
+async def leave(code: int) -> None:
+    os._exit(code)
+"""
+
+
 class World:
     """A broker, a folder with an app, and the worker processes started in it."""
 
@@ -66,6 +106,7 @@ class World:
         self.folder = folder
         self.processes: list[asyncio.subprocess.Process] = []
         (folder / "app.py").write_text(APP)
+        (folder / "lifespan.py").write_text(LIFESPAN)
 
     async def start(self, **values: Any) -> asyncio.subprocess.Process:
         settings = WorkerSettings(**({"app": "app:q"} | values))
@@ -355,3 +396,64 @@ async def test_a_broker_that_refuses_ends_the_command(world: World) -> None:
     code, stderr = await ended(await world.start(processes=2))
     assert code == 5
     assert "not you" in stderr and stderr.count("\n") == 1
+
+
+# -- lifespan ---------------------------------------------------------------------------------------
+
+
+def notes(world: World) -> list[str]:
+    path = world.folder / "notes"
+    return path.read_text().split() if path.exists() else []
+
+
+async def until_noted(world: World, count: int) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while len(notes(world)) < count:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_lifespan_is_entered_by_each_process_and_left_after_its_last_job(world: World) -> None:
+    process = await world.start(app="lifespan:q", processes=2)
+    await world.broker.a_worker(2)
+    peers = world.broker.workers()
+    assert notes(world) == ["enter", "enter"]
+    assert len({await world.pid(peer) for peer in peers}) == 2
+    world.broker.deliver(peers[0], "wait", pack_call([str(world.folder / "let")], {}))
+    process.send_signal(signal.SIGTERM)
+    await world.broker.until(lambda: len(world.broker.said(Drain)) == 2)
+    await until_noted(world, 3)  # the idle one has left
+    (world.folder / "let").touch()
+    code, _ = await ended(process)
+    assert code == 0
+    assert (world.folder / "notes").read_text().split("\n") == [
+        *("enter", "enter", "leave", "job ended", "leave", ""),
+    ]
+
+
+async def test_a_lifespan_that_fails_ends_the_worker_as_bad_configuration_does(world: World) -> None:
+    (world.folder / "broken").touch()
+    code, stderr = await ended(await world.start(app="lifespan:q"))
+    assert code == 78
+    assert "the lifespan failed at" in stderr and "lifespan.py:14: OSError: no database" in stderr
+    assert notes(world) == ["enter"], "it was not tried again"
+    assert world.broker.connections == [], "and the broker has heard nothing"
+
+
+async def test_a_lifespan_that_fails_later_is_tried_again_with_a_backoff(world: World) -> None:
+    await world.start(app="lifespan:q")
+    peer = await world.broker.a_worker()
+    (world.folder / "broken").touch()
+    world.broker.deliver(peer, "leave", pack_call([1], {}))
+    await until_noted(world, 3)
+    (world.folder / "broken").unlink()
+    await world.broker.until(lambda: [each for each in world.broker.workers() if each is not peer])
+
+
+async def test_a_worker_can_be_stopped_while_its_lifespan_starts(world: World) -> None:
+    (world.folder / "hanging").touch()
+    process = await world.start(app="lifespan:q")
+    await until_noted(world, 1)
+    process.send_signal(signal.SIGTERM)
+    code, _ = await ended(process)
+    assert code == 0
+    assert (world.folder / "notes").read_text() == "enter\ngiven up\n"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from taskq.client.context import context_var
 from taskq.client.depends import Node
@@ -28,6 +28,11 @@ def surrounded(task: Task[..., Any]) -> Callable[..., Any]:
         return task.fn
     kind = _OnLoop if task.executor == "async" else _InThread
     return kind(task.fn, chain, needs)
+
+
+# What a call returned, or what it raised.
+Ended = tuple[Any, BaseException | None]
+_NOTHING: Final = object()
 
 
 class _Surrounded:
@@ -95,7 +100,7 @@ class _LentThread:
         self._attempt = attempt
         self._loop = attempt.host.loop
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._task: asyncio.Task[Any] | None = None
+        self._task: asyncio.Task[Ended]
 
     def serve(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """In the thread: what the coroutine returns or raises, doing its work meanwhile."""
@@ -103,15 +108,18 @@ class _LentThread:
         self._loop.call_soon_threadsafe(self._start, coroutine)
         while (work := self._work.get()) is not None:
             work()
-        assert self._task is not None
-        return self._task.result()
+        result, error = self._task.result()
+        if error is not None:
+            raise error
+        return result
 
     async def run(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """On the loop: what the function returns or raises, in the thread. It sees our context variables,
         and we those that it has set."""
-        attempt, self._attempt.running = self._attempt, None  # a thread cannot be cancelled
+        attempt = self._attempt
+        attempt.running = None  # a thread cannot be cancelled
         variables = copy_context()
-        done: asyncio.Future[tuple[Any, BaseException | None]] = self._loop.create_future()
+        done: asyncio.Future[Ended] = self._loop.create_future()
         self._work.put(partial(self._do, done, partial(variables.run, fn, *args, **kwargs)))
         try:
             result, error = await done
@@ -125,27 +133,32 @@ class _LentThread:
         return result
 
     def _start(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        self._task = self._attempt.running = self._loop.create_task(coroutine, name=self._attempt.terms.task)
-        self._task.add_done_callback(lambda _: self._work.put(None))
+        task = self._loop.create_task(self._ended(coroutine), name=self._attempt.terms.task)
+        task.add_done_callback(lambda _: self._work.put(None))
+
+    async def _ended(self, coroutine: Coroutine[Any, Any, Any]) -> Ended:
+        """Never raises: a SystemExit that leaves a Task ends the loop, and a task's own must not."""
+        self._task = self._attempt.running = cast("asyncio.Task[Ended]", asyncio.current_task())
         if self._attempt.stopped:
-            self._task.cancel()
-
-    def _do(self, done: "asyncio.Future[tuple[Any, BaseException | None]]", call: Callable[[], Any]) -> None:
-        result: Any = None
-        error: BaseException | None = None
+            coroutine.close()
+            return None, asyncio.CancelledError(self._attempt.reason)
         try:
-            result = call()
-        except BaseException as raised:
-            error = raised
-        self._loop.call_soon_threadsafe(_tell, done, (result, error))
+            return await coroutine, None
+        except BaseException as error:
+            return None, error
+
+    def _do(self, done: "asyncio.Future[Ended]", call: Callable[[], Any]) -> None:
+        ended: Ended
+        try:
+            ended = call(), None
+        except BaseException as error:
+            ended = None, error
+        self._loop.call_soon_threadsafe(_tell, done, ended)
 
 
-_NOTHING = object()
-
-
-def _tell(done: "asyncio.Future[Any]", outcome: object) -> None:
+def _tell(done: "asyncio.Future[Ended]", ended: Ended) -> None:
     if not done.done():
-        done.set_result(outcome)
+        done.set_result(ended)
 
 
 def _run_at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
