@@ -1,7 +1,11 @@
 """Checked by mypy, never run: each line marked `E` has a planted mistake, and no other line has one."""
 
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
+from taskq import Context, Depends, Middleware, Outgoing
 from taskq.client.app import TaskQ
 from taskq.client.retry import RetryPolicy
 
@@ -124,3 +128,104 @@ async def schedules() -> None:
     await q.schedules.create("c", add.call(1), every=5, overlap="never")  # E
     wrong: str = await q.schedules.next("a")  # E
     print(size, text, wrong)
+
+
+# -- what is injected --------------------------------------------------------------------------------
+
+
+class Pool:
+    size = 1
+
+
+async def a_coroutine() -> Pool:
+    return Pool()
+
+
+async def an_async_generator() -> AsyncIterator[Pool]:
+    yield Pool()
+
+
+def a_generator() -> Iterator[Pool]:
+    yield Pool()
+
+
+@asynccontextmanager
+async def a_manager() -> AsyncIterator[Pool]:
+    yield Pool()
+
+
+@contextmanager
+def a_plain_manager() -> Iterator[Pool]:
+    yield Pool()
+
+
+def nested(pool: Pool = Depends(a_coroutine, scope="worker")) -> int:
+    return pool.size
+
+
+@q.task
+async def send(
+    user: int,
+    one: Pool = Depends(Pool),
+    two: Pool = Depends(a_coroutine),
+    three: Pool = Depends(an_async_generator, scope="worker"),
+    four: Pool = Depends(a_generator),
+    five: Pool = Depends(a_manager),
+    six: Pool = Depends(a_plain_manager),
+    seven: int = Depends(nested),
+    *,
+    copies: int = 1,
+) -> str:
+    return str(user)
+
+
+@q.task
+async def wrong_pool(user: int, pool: Pool = Depends(nested)) -> None: ...  # E
+
+
+@q.task
+async def wrong_scope(user: int, pool: Pool = Depends(Pool, scope="request")) -> None: ...  # E
+
+
+@q.task
+async def annotated(user: int, pool: Annotated[Pool, Depends(a_generator)]) -> None: ...
+
+
+async def injected() -> None:
+    await send.submit(7)
+    text: str = await (await send.submit(7, copies=2)).result()
+    await send.submit("x")  # E
+    await annotated.submit(7)  # E
+    print(text)
+
+
+# -- lifespan and middleware --------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def lifespan(app: TaskQ) -> AsyncIterator[Pool]:
+    yield Pool()
+
+
+async def not_one(app: TaskQ) -> None: ...
+
+
+class Noting(Middleware):
+    async def submit(self, jobs: Sequence[Outgoing], call_next: Callable[[], Awaitable[None]]) -> None:
+        for job in jobs:
+            job.meta["by"] = "me"
+            job.meta["size"] = 5  # E
+        await call_next()
+
+    async def after(self, context: Context, result: object) -> None:
+        number: str = context.attempt  # E
+        print(number)
+
+
+class WrongHook(Middleware):
+    async def before(self, context: str) -> None: ...  # E
+
+
+full = TaskQ(lifespan=lifespan, middleware=[Noting()])
+wrong_lifespan = TaskQ(lifespan=not_one)  # E
+wrong_middleware = TaskQ(middleware=[Noting])  # E
