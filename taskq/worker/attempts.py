@@ -44,7 +44,7 @@ class Definition:
 
     def __init__(self, task: Task[..., Any]) -> None:
         self.name = task.name
-        self.function = surrounded(task)
+        self.function = surrounded(task, task.fn)
         self.executor = task.executor
         self.queue = task.settings.queue
         self.retry = task.settings.retry

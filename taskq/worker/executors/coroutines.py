@@ -57,7 +57,7 @@ class Coroutines:
     async def _serve(self) -> None:
         """One attempt after the other, until one waits: that one keeps this Task, and is its last."""
         task = cast("asyncio.Task[None]", asyncio.current_task())
-        following, done = self._next, self._on_done
+        following, done, fresh = self._next, self._on_done, self._scope.variables.copy
         in_a_row = 0
         while following:
             in_a_row += 1
@@ -68,7 +68,7 @@ class Coroutines:
             if attempt.stopped:
                 done(attempt, stop_failure(attempt, attempt.stopped))
                 continue
-            variables = self._scope.variables.copy()
+            variables = fresh()
             outcome = variables.run(_first_step, attempt)
             if outcome is WAITS:
                 attempt.definition.waits = True

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from taskq.worker.attempts import Attempt
 
 
-def surrounded(task: Task[..., Any]) -> Callable[..., Any]:
-    """What an executor calls for one attempt: the task's function, with all that stands around it."""
+def surrounded(task: Task[..., Any], fn: Callable[..., Any]) -> Callable[..., Any]:
+    """What an executor calls for one attempt: `fn`, with all that stands around it; mostly `fn` itself."""
     chain = around_attempts(task.app.middleware)
     needs = task.signature.needs
     if not chain and not needs:
-        return task.fn
+        return fn
     kind = _OnLoop if task.executor == "async" else _InThread
-    return kind(task.fn, chain, needs)
+    return kind(fn, chain, needs)
 
 
 # What a call returned, or what it raised.
@@ -37,6 +37,7 @@ _NOTHING: Final = object()
 
 class _Surrounded:
     def __init__(self, fn: Callable[..., Any], chain: Sequence[Middleware], needs: "dict[str, Node]") -> None:
+        self.__qualname__: str = fn.__qualname__  # for people, who know it by that
         self._fn = fn
         self._chain = chain
         self._needs = needs
