@@ -62,8 +62,10 @@ class Definition:
 class Host(Protocol):
     """What an attempt asks of its runner, from any thread."""
 
-    loop: asyncio.AbstractEventLoop
     scope: "WorkerScope"
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
 
     def on_progress(self, attempt: "Attempt", done: int, total: int, text: str) -> None: ...
 

@@ -70,7 +70,7 @@ class Runner:
         self._definitions = {definition.name: definition for definition in definitions}
         announce = offer.announce(self._definitions.values(), slots)
         self._session = WorkerSession(replace(announce, app=app, schedules=list(schedules)))
-        self.loop = loop
+        self._loop = loop
         self._thread = get_ident()
         self._wake: Callable[[], None] = _nobody_listens
         self._attempts: dict[int, Attempt] = {}
@@ -107,7 +107,7 @@ class Runner:
         """Whether it became idle within so many seconds."""
         if self._session.idle:
             return True
-        idle: asyncio.Future[None] = self.loop.create_future()
+        idle: asyncio.Future[None] = self._loop.create_future()
         self._when_idle.append(idle)
         done, _ = await asyncio.wait([idle], timeout=timeout)
         idle.cancel()
@@ -141,10 +141,15 @@ class Runner:
 
     # -- what a running task may ask for, from any thread -------------------------------------------
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Where what a thread cannot do itself is done for it."""
+        return self._loop
+
     def on_progress(self, attempt: Attempt, done: int, total: int, text: str) -> None:
         """How far the attempt has come."""
         if get_ident() != self._thread:
-            self.loop.call_soon_threadsafe(self.on_progress, attempt, done, total, text)
+            self._loop.call_soon_threadsafe(self.on_progress, attempt, done, total, text)
             return
         self._session.progress(ProgressItem(attempt.delivery.id, attempt.delivery.lease, done, total, text))
         self._wake()
@@ -152,7 +157,7 @@ class Runner:
     def on_extend(self, attempt: Attempt, timeout_ms: int) -> None:
         """The attempt needs this much time from now. One without a timeout has it already."""
         if get_ident() != self._thread:
-            self.loop.call_soon_threadsafe(self.on_extend, attempt, timeout_ms)
+            self._loop.call_soon_threadsafe(self.on_extend, attempt, timeout_ms)
             return
         if attempt.is_reported or not attempt.terms.timeout_ms:
             return
@@ -211,7 +216,7 @@ class Runner:
             attempt.is_waiting = True
             line.waiting.append(attempt)
             if self._watch is None:
-                self._watch = self.loop.call_later(LINE_WAIT_MS / 1_000, self._on_watch)
+                self._watch = self._loop.call_later(LINE_WAIT_MS / 1_000, self._on_watch)
 
     def _refuse(self, start: Start) -> None:
         delivery, task = start.delivery, start.terms.task
@@ -272,7 +277,7 @@ class Runner:
         for attempt in reversed(stale):
             self._return(attempt)
         if self._lines.waiting:
-            self._watch = self.loop.call_later(LINE_WAIT_MS / 1_000, self._on_watch)
+            self._watch = self._loop.call_later(LINE_WAIT_MS / 1_000, self._on_watch)
 
     def _return(self, attempt: Attempt) -> None:
         """Hand back one that has left its line; of several the last one first, for each goes to the front."""

@@ -87,9 +87,11 @@ class Injection:
             except BaseException as raised:
                 if raised is error:
                     continue
-                # The type only: its text may quote arguments.
-                logger.warning("%s() failed after its yield: %s", opened.name, type(raised).__qualname__)
-                if not isinstance(error, asyncio.CancelledError):
+                is_cancelled = isinstance(error, asyncio.CancelledError)
+                if error is None or is_cancelled:  # else it made another error of the one that it saw
+                    # The type only: its text may quote arguments.
+                    logger.warning("%s() failed after its yield: %s", opened.name, type(raised).__qualname__)
+                if not is_cancelled:
                     error = raised
         return error
 

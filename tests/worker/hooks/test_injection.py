@@ -138,11 +138,12 @@ async def test_an_end_that_fails_is_the_attempts_failure_and_the_others_end_too(
     assert said == "failing() failed after its yield: OSError", "never what it quotes"
 
 
-async def test_an_end_may_translate_an_error() -> None:
+async def test_an_end_may_translate_an_error(caplog: pytest.LogCaptureFixture) -> None:
     def task(a: str = Depends(translating)) -> None: ...
 
     _, injection = await filled(task)
     assert isinstance(await injection.close(ValueError("x")), LookupError)
+    assert caplog.messages == [], "it is told as the attempt's failure"
 
 
 async def test_an_end_that_swallows_an_error_does_not_undo_it() -> None:
