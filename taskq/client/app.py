@@ -225,6 +225,7 @@ class TaskQ:
         specs: list[NewJob] = []
         jobs: list[Job[R]] = []
         outgoing: list[Outgoing] = []
+        around = self._around_submissions
         task: Task[..., R] | None = None
         for call in calls:
             if getattr(call, "task", None) is not task:  # mostly they are of one task
@@ -238,7 +239,7 @@ class TaskQ:
             job_ext = own_ext(call.payload) if own_ext else ext
             specs.append((id, terms, call.payload, job_ext))
             jobs.append(Job(self, id, read))
-            if self._around_submissions:
+            if around:
                 outgoing.append(Outgoing(id.hex(), call.task.name, call.task.settings, dict(job_ext or {})))
         seconds = millis_of("confirm_timeout", confirm_timeout) / 1000
 
@@ -251,7 +252,7 @@ class TaskQ:
                 raise group
 
         if outgoing:
-            await submit_through(self._around_submissions, outgoing, submit)
+            await submit_through(around, outgoing, submit)
         else:
             await submit()
         return jobs

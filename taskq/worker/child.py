@@ -18,7 +18,7 @@ from taskq.client.link import Link
 from taskq.errors import ConfigError, Refused
 from taskq.protocol.messages import ScheduleSpec
 from taskq.worker.attempts import Definition
-from taskq.worker.control import Begin, Control, Failed, Order, Ready
+from taskq.worker.control import Begin, Control, Failed, Order, Ready, Serving
 from taskq.worker.hooks.scope import WorkerScope
 from taskq.worker.loading import definitions_of, load_app, schedules_of
 from taskq.worker.runner import Runner
@@ -50,10 +50,11 @@ def main(fd: int, parent: int, on_app: Callable[[], None] | None = None) -> int:
     except ConfigError as error:
         control.say(Failed("config", str(error)))
         return EXIT_CONFIG
+    control.say(Ready(urls, token))
     # What was imported stays: the collector need not look at it again and again.
     gc.freeze()
     with asyncio.Runner(loop_factory=loop_factory) as loop:
-        child = _Child(loop.get_loop(), begin, app, definitions, schedules, Ready(urls, token), control)
+        child = _Child(loop.get_loop(), begin, app, definitions, schedules, urls, token, control)
         control.listen(child.on_order)
         try:
             has_stopped = loop.run(child.serve())
@@ -80,12 +81,12 @@ class _Child:
         app: TaskQ,
         definitions: list[Definition],
         schedules: list[ScheduleSpec],
-        ready: Ready,
+        urls: list[str],
+        token: str | None,
         control: Control,
     ) -> None:
         self._loop = loop
         self._settings = settings = begin.settings
-        self._ready = ready
         self._control = control
         self._drain = asyncio.Event()
         self._now = asyncio.Event()
@@ -103,12 +104,12 @@ class _Child:
             scope=self._scope,
         )
         self._link = Link(
-            ready.urls,
+            urls,
             session=begin.session,
             role="worker",
             speaker=self._runner,
             name=settings.name,
-            token=ready.token,
+            token=token,
             on_change=self._changed.set,
         )
         self._runner.attach(self._link.wake)
@@ -129,8 +130,7 @@ class _Child:
             return True
         seconds = 0.0
         try:
-            # Only now does the supervisor connect, too: till here the broker knows nothing of us.
-            self._control.say(self._ready)
+            self._control.say(Serving())
             self._link.start()
             await self._until_told()
             end = self._loop.time() + self._settings.grace_ms / 1_000

@@ -38,6 +38,10 @@ class Ready(Struct, tag=True):
     token: str | None
 
 
+class Serving(Struct, tag=True):
+    """child: the lifespan has been entered, and jobs may come."""
+
+
 class Failed(Struct, tag=True):
     """child: starting me again will not help; `code` is "config" or the broker's refusal."""
 
@@ -45,7 +49,7 @@ class Failed(Struct, tag=True):
     text: str
 
 
-FromChild = Ready | Failed
+FromChild = Ready | Serving | Failed
 
 _encode: Final = Encoder().encode
 _from_child: Final[Decoder[FromChild]] = Decoder(FromChild)

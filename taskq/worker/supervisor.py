@@ -24,7 +24,7 @@ from taskq.limits import (
     LEAVE_MS,
     VOUCH_EVERY_MS,
 )
-from taskq.worker.control import Begin, Failed, Order, Ready, decode_from_child, encode_line
+from taskq.worker.control import Begin, Failed, Order, Ready, Serving, decode_from_child, encode_line
 from taskq.worker.settings import WorkerSettings
 from taskq.worker.stopping import HAND_BACK_MS, until_refused
 from taskq.worker.vouching import SupervisorSession
@@ -131,7 +131,7 @@ class _Supervisor:
         self._restarts: dict[int, asyncio.TimerHandle] = {}
         # By place: how many children in a row died young there.
         self._short_lives = [0] * settings.processes
-        self._was_ready = False
+        self._has_served = False
         self._signals = 0
         self._error: TaskqError | None = None
         self._ended = asyncio.Event()
@@ -182,11 +182,14 @@ class _Supervisor:
     def _on_line(self, child: _Child, line: bytes) -> None:
         match decode_from_child(line):
             case Ready(urls, token):
-                self._was_ready = True
                 if self._link is None:
                     self._connect(urls, token)
-            case Failed(code="config", text=text) if self._was_ready:
-                # It could be imported before: somebody is editing, or deploying.
+            case Serving():
+                is_first, self._has_served = not self._has_served, True
+                if is_first:
+                    self._say_ready()
+            case Failed(code="config", text=text) if self._has_served:
+                # It could be imported, and its lifespan entered, before: somebody is editing, or deploying.
                 logger.error("%s", text)
             case Failed(code="config", text=text):
                 self._fail(ConfigError(text))
@@ -209,8 +212,10 @@ class _Supervisor:
 
     def _on_change(self) -> None:
         self._changed.set()
-        assert self._link is not None
-        if self._link.connected:
+        self._say_ready()
+
+    def _say_ready(self) -> None:
+        if self._has_served and self._link is not None and self._link.connected:
             count = len(self._children)
             logger.info("ready: %d worker process%s", count, "" if count == 1 else "es")
 

@@ -436,7 +436,7 @@ async def test_a_lifespan_that_fails_ends_the_worker_as_bad_configuration_does(w
     assert code == 78
     assert "the lifespan failed at" in stderr and "lifespan.py:14: OSError: no database" in stderr
     assert notes(world) == ["enter"], "it was not tried again"
-    assert world.broker.connections == [], "and the broker has heard nothing"
+    assert world.broker.said(Announce) == [], "and the broker has heard of no worker"
 
 
 async def test_a_lifespan_that_fails_later_is_tried_again_with_a_backoff(world: World) -> None:
