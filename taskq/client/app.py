@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mappi
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property, lru_cache, partial
 from types import MappingProxyType, TracebackType
-from typing import Any, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 from uuid import UUID
 
 import msgspec
@@ -23,6 +23,7 @@ from taskq.client.middleware import checked as checked_middleware
 from taskq.client.options import (
     DeclareOptions,
     DurabilityName,
+    SubmitOptions,
     TaskOptions,
     WorkerOptions,
     durability_of,
@@ -38,6 +39,10 @@ from taskq.client.task import AsyncTask, Call, Declare, P, PlainTask, R, Task, d
 from taskq.client.waiting import in_order_of_completion, settle_all
 from taskq.errors import ConfigError, ConfirmTimeout, Refused, SubmitErrors, TaskqError
 from taskq.protocol.messages import CatchUp, Durability, Ext, Overlap, StatusReport, Terms
+
+if TYPE_CHECKING:
+    from taskq.client.executor import JobExecutor
+    from taskq.client.functions import Functions
 
 Lifespan = Callable[["TaskQ"], AbstractAsyncContextManager[Any]]
 
@@ -388,6 +393,34 @@ class TaskQ:
     def queues(self) -> QueuesControl:
         """What may be said of queues while they are in use."""
         return QueuesControl(self)
+
+    def executor(self, **options: Unpack[SubmitOptions]) -> "JobExecutor":
+        """A `concurrent.futures.Executor` whose workers are those of the broker.
+
+        `submit` takes a task, its function or its name; functions that are no tasks must be allowed, see
+        `allow_functions`. `options` are those of `Task.options`, such as `queue`, for all that it submits.
+        Its futures come with CancelledError, or with the errors of `Job.result`: an exception of the task
+        is a JobFailed, for exceptions are never made again by the names that came from elsewhere.
+        """
+        from taskq.client.executor import JobExecutor
+
+        return JobExecutor(self, options)
+
+    def allow_functions(self, *modules: str) -> None:
+        """Let executors submit the functions of these modules as they are, without `@q.task`.
+
+        Where the app is made, so that workers know it too. Whoever may submit may then have a worker call
+        any function or class of these modules, with any arguments: name modules that were written for
+        that, and never such as `builtins`, `os` or `subprocess`. What they import is not in it, nor
+        are modules below them. Raises ConfigError for what cannot be a module's name.
+        """
+        self._functions.allow(modules)
+
+    @cached_property
+    def _functions(self) -> "Functions":
+        from taskq.client.functions import Functions
+
+        return Functions(self)
 
     @cached_property
     def sync(self) -> SyncTaskQ:

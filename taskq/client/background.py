@@ -1,13 +1,19 @@
-"""One background event loop per process, in a daemon thread: where `q.sync` has its connections."""
+"""One background event loop per process, in a daemon thread: where blocking code has its connections."""
 
 import asyncio
 import atexit
 import os
+import sys
 import threading
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
+
+from taskq import limits
 
 T = TypeVar("T")
+
+_STOP_SECONDS: Final = limits.CLOSE_TIMEOUT_MS / 1000
 
 
 class _Background:
@@ -27,8 +33,11 @@ class _Background:
         """Threads do not survive a fork: the child needs its own."""
         return self._pid == os.getpid()
 
+    def post(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = self.post(work)
         try:
             return future.result()
         except BaseException:
@@ -39,7 +48,8 @@ class _Background:
     def stop(self) -> None:
         if self.is_mine and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopping.set)
-            self._thread.join()
+            # What swallows its cancellation must not keep the process from ending.
+            self._thread.join(_STOP_SECONDS)
 
     def _main(self) -> None:
         asyncio.run(self._until_stopped())
@@ -52,7 +62,10 @@ class _Background:
 
 
 _background: _Background | None = None
-_starting = threading.Lock()
+# Reentrant, because the collector may run a `__del__` in here that wants the loop too.
+_starting = threading.RLock()
+_before_exit: list[Callable[[], None]] = []
+_is_exiting = False
 
 
 def is_there() -> bool:
@@ -60,14 +73,48 @@ def is_there() -> bool:
     return _background is not None and _background.is_mine
 
 
+def is_exiting() -> bool:
+    """Has the interpreter begun to exit, and the background loop ended?"""
+    return _is_exiting
+
+
+def before_exit(call: Callable[[], None]) -> None:
+    """Call this when the interpreter exits, while the background loop still runs."""
+    _before_exit.append(call)
+
+
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the background loop, and block until it is done."""
+    """Run a coroutine on the background loop, and block until it is done.
+
+    Raises RuntimeError where that would block an event loop, and when the interpreter is finalizing.
+    In an exit handler that runs after ours it has a loop of its own, for this once.
+    """
+    if is_in_loop():
+        work.close()
+        raise RuntimeError("this would block the event loop that runs here; use the async verbs with await")
+    if sys.is_finalizing():
+        work.close()
+        raise RuntimeError("the interpreter is shutting down: there is no asking the broker any more")
+    if _is_exiting:
+        return asyncio.run(work)
+    return _the_background().run(work)
+
+
+def post(work: Coroutine[Any, Any, T]) -> "Future[T]":
+    """Run a coroutine on the background loop without waiting for it. RuntimeError at exit."""
+    if _is_exiting:
+        work.close()
+        raise RuntimeError("the interpreter is shutting down: there is no asking the broker any more")
+    return _the_background().post(work)
+
+
+def is_in_loop() -> bool:
+    """Does an event loop run in this thread?"""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return _the_background().run(work)
-    work.close()
-    raise RuntimeError("this would block the event loop that runs here; use the async verbs with await")
+        return False
+    return True
 
 
 def _the_background() -> _Background:
@@ -76,14 +123,27 @@ def _the_background() -> _Background:
         with _starting:
             if _background is None or not _background.is_mine:
                 _background = _Background()
-                atexit.register(_background.stop)
     return _background
+
+
+def _at_exit() -> None:
+    global _is_exiting
+    if is_there():
+        for call in _before_exit:
+            call()
+    _is_exiting = True
+    if _background is not None:
+        _background.stop()
+
+
+# Once, and with the import: what was registered later runs earlier, and finds everything as it was.
+atexit.register(_at_exit)
 
 
 def _after_fork_in_child() -> None:
     # Another thread may have held it at the fork.
     global _starting
-    _starting = threading.Lock()
+    _starting = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

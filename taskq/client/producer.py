@@ -88,6 +88,17 @@ class Producer:
         finally:
             self.unwatch((id,), call)
 
+    def outcome_nowait(self, id: bytes) -> "asyncio.Future[Outcome]":
+        """The future of a job's outcome, for who cannot wait here. It fails when this producer is over."""
+        future: asyncio.Future[Outcome] = self._loop.create_future()
+        if self._over is not None:
+            future.set_exception(self._over)
+            return future
+        self.watch((id,), partial(resolve, future))
+        self._waits.add(future)
+        future.add_done_callback(self._waits.discard)
+        return future
+
     def watch(self, ids: Iterable[bytes], on_outcome: Callable[[Outcome], None]) -> None:
         self.session.watch(ids, on_outcome)
         self.link.wake()
