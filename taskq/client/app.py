@@ -35,7 +35,7 @@ from taskq.client.schedules import Scheduled, ScheduleOptions, Schedules, schedu
 from taskq.client.seconds import Seconds, millis_of
 from taskq.client.session import NewJob, Submission
 from taskq.client.sync import SyncTaskQ
-from taskq.client.task import AsyncTask, Call, Declare, P, PlainTask, R, Task, declare, module_of
+from taskq.client.task import OURS, AsyncTask, Call, Declare, P, PlainTask, R, Task, declare, module_of
 from taskq.client.waiting import in_order_of_completion, settle_all
 from taskq.errors import ConfigError, ConfirmTimeout, Refused, SubmitErrors, TaskqError
 from taskq.protocol.messages import CatchUp, Durability, Ext, Overlap, StatusReport, Terms
@@ -99,7 +99,8 @@ class TaskQ:
     @property
     def name(self) -> str:
         """What this app is called: the name given, else the module of its first task."""
-        return self._name or next((module_of(task.fn) for task in self._tasks.values()), "")
+        tasks = (task for name, task in self._tasks.items() if not name.startswith(OURS))
+        return self._name or next((module_of(task.fn) for task in tasks), "")
 
     @property
     def namespace(self) -> str:

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, Final, TypeVar
 
 from taskq import limits
@@ -40,6 +40,11 @@ class _Background:
         future = self.post(work)
         try:
             return future.result()
+        except CancelledError:
+            if _is_exiting and threading.current_thread().daemon:
+                # As in any other wait: at the exit it is left where it stands, without a traceback.
+                threading.Event().wait()
+            raise
         except BaseException:
             # Ctrl-C here must end the waiting there; a result that is there is not harmed.
             future.cancel()
@@ -108,6 +113,16 @@ def post(work: Coroutine[Any, Any, T]) -> "Future[T]":
     return _the_background().post(work)
 
 
+def tidy(work: Coroutine[Any, Any, object]) -> None:
+    """Run what only tidies up: without waiting where that would block a loop, not at all at exit."""
+    if _is_exiting or sys.is_finalizing():
+        work.close()
+    elif is_in_loop():
+        post(work)
+    else:
+        run(work)
+
+
 def is_in_loop() -> bool:
     """Does an event loop run in this thread?"""
     try:
@@ -131,6 +146,7 @@ def _at_exit() -> None:
     if is_there():
         for call in _before_exit:
             call()
+    # Nothing more is taken from here on: it could not be waited for.
     _is_exiting = True
     if _background is not None:
         _background.stop()

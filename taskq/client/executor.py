@@ -206,7 +206,7 @@ class JobExecutor(Executor):
         try:
             while ahead:
                 # Not held by a name in here: what was taken belongs to the caller alone.
-                yield _result(ahead.popleft(), None if end is None else end - time.monotonic())
+                yield _result_or_cancel(ahead.popleft(), None if end is None else end - time.monotonic())
                 ahead.extend(islice(submitted, 1))
         finally:
             if ahead and not background.is_exiting():
@@ -357,9 +357,12 @@ def _taken(job: Job[R]) -> tuple[R | None, BaseException | None]:
         return None, error
 
 
-def _result(future: JobFuture[T], timeout: float | None) -> T:
+def _result_or_cancel(future: JobFuture[T], timeout: float | None) -> T:
     try:
-        return future.result(timeout)
+        try:
+            return future.result(timeout)
+        finally:
+            future.cancel()  # it has ended, or the time is over
     finally:
         del future  # an exception's traceback must not keep it
 

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from taskq.client.options import checked_name
-from taskq.client.task import module_of
+from taskq.client.task import OURS, module_of
 from taskq.errors import Discard
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from taskq.client.task import Task
 
 # What runs them. Every job of an allowed function is one of this task, whose first argument is its name.
-TASK: Final = "taskq.function"
+TASK: Final = f"{OURS}function"
 
 
 class Functions:

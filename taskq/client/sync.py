@@ -328,7 +328,7 @@ def _each(make: Callable[[], AsyncGenerator[T, None]]) -> Iterator[T]:
                 return
             yield item
     finally:
-        run(items.aclose())
+        background.tidy(items.aclose())
 
 
 async def _begin(make: Callable[[], T]) -> T:

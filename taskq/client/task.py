@@ -6,23 +6,26 @@ import sys
 from collections.abc import Callable, Coroutine
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
 from msgspec import Struct
 
 from taskq.client.job import Job
 from taskq.client.options import NO_TERMS, ExecutorName, SubmitOptions, TaskOptions, checked_name
 from taskq.client.signature import CallSignature
+from taskq.client.sync import SyncJob, submit_sync
 from taskq.errors import ConfigError
 from taskq.protocol.ids import job_slot
 from taskq.protocol.messages import Terms
 
 if TYPE_CHECKING:
     from taskq.client.app import TaskQ
-    from taskq.client.sync import SyncJob
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+# How the names of tasks begin that no user has declared.
+OURS: Final = "taskq."
 
 
 class Task(Generic[P, R]):
@@ -65,10 +68,8 @@ class Task(Generic[P, R]):
         """
         return await self.app._submit(self, self.signature.encode(args, kwargs))
 
-    def submit_sync(self, *args: P.args, **kwargs: P.kwargs) -> "SyncJob[R]":
+    def submit_sync(self, *args: P.args, **kwargs: P.kwargs) -> SyncJob[R]:
         """`submit` for code without asyncio; see `TaskQ.sync`."""
-        from taskq.client.sync import submit_sync
-
         return submit_sync(self, self.signature.encode(args, kwargs))
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> "Call[R]":
