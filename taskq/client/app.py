@@ -29,7 +29,7 @@ from taskq.client.options import (
     durability_of,
     id_of,
 )
-from taskq.client.producer import ASK_TIMEOUT, Producer
+from taskq.client.producer import ASK_TIMEOUT, CONNECT_TIMEOUT, Producer
 from taskq.client.queues import QueuesControl
 from taskq.client.schedules import Scheduled, ScheduleOptions, Schedules, scheduled
 from taskq.client.seconds import Seconds, millis_of
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from taskq.client.functions import Functions
 
 Lifespan = Callable[["TaskQ"], AbstractAsyncContextManager[Any]]
-
-_CONNECT_TIMEOUT: float = 2 * limits.CONNECT_TIMEOUT_MS / 1000
 
 
 class TaskQ:
@@ -187,7 +185,7 @@ class TaskQ:
 
     # -- connecting ---------------------------------------------------------------------------
 
-    async def connect(self, timeout: Seconds = _CONNECT_TIMEOUT) -> None:
+    async def connect(self, timeout: Seconds = CONNECT_TIMEOUT) -> None:
         """Connect now instead of at first use. ConnectionLost when no broker answers in time."""
         await self._producer().link.wait_connected(millis_of("timeout", timeout) / 1000)
 

@@ -169,3 +169,4 @@ def _time_out(future: "asyncio.Future[Any]") -> None:
 
 
 ASK_TIMEOUT = limits.CONFIRM_TIMEOUT_MS / 1000
+CONNECT_TIMEOUT = 2 * limits.CONNECT_TIMEOUT_MS / 1000

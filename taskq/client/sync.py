@@ -7,12 +7,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, overload
 from uuid import UUID
 
+from taskq import limits
 from taskq.client import background
 from taskq.client.background import run
 from taskq.client.filters import FilterFields
 from taskq.client.job import Job, JobInfo
-from taskq.client.jobs import BulkResult, Dead, Groups, Jobs
+from taskq.client.jobs import BULK_TIMEOUT, BulkResult, Dead, Groups, Jobs
 from taskq.client.options import DurabilityName
+from taskq.client.producer import CONNECT_TIMEOUT
 from taskq.client.seconds import Seconds
 from taskq.protocol.messages import JobStateName, QueueReport, StatusReport, WhenFull
 
@@ -37,6 +39,12 @@ class SyncJob(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<Sync{repr(self._job)[1:]}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SyncJob) and other._job == self._job
+
+    def __hash__(self) -> int:
+        return hash(self._job)
 
     @property
     def id(self) -> str:
@@ -105,15 +113,35 @@ class SyncJobs:
         return run(self._jobs.groups(query, **fields))
 
     def cancel(
-        self, query: str = "", *, reason: str = "", dry_run: bool = False, **fields: Unpack[FilterFields]
+        self,
+        query: str = "",
+        *,
+        reason: str = "",
+        dry_run: bool = False,
+        timeout: Seconds = BULK_TIMEOUT,
+        **fields: Unpack[FilterFields],
     ) -> BulkResult:
-        return run(self._jobs.cancel(query, reason=reason, dry_run=dry_run, **fields))
+        return run(self._jobs.cancel(query, reason=reason, dry_run=dry_run, timeout=timeout, **fields))
 
-    def retry(self, query: str = "", *, dry_run: bool = False, **fields: Unpack[FilterFields]) -> BulkResult:
-        return run(self._jobs.retry(query, dry_run=dry_run, **fields))
+    def retry(
+        self,
+        query: str = "",
+        *,
+        dry_run: bool = False,
+        timeout: Seconds = BULK_TIMEOUT,
+        **fields: Unpack[FilterFields],
+    ) -> BulkResult:
+        return run(self._jobs.retry(query, dry_run=dry_run, timeout=timeout, **fields))
 
-    def delete(self, query: str = "", *, dry_run: bool = False, **fields: Unpack[FilterFields]) -> BulkResult:
-        return run(self._jobs.delete(query, dry_run=dry_run, **fields))
+    def delete(
+        self,
+        query: str = "",
+        *,
+        dry_run: bool = False,
+        timeout: Seconds = BULK_TIMEOUT,
+        **fields: Unpack[FilterFields],
+    ) -> BulkResult:
+        return run(self._jobs.delete(query, dry_run=dry_run, timeout=timeout, **fields))
 
 
 class SyncDead:
@@ -136,13 +164,25 @@ class SyncDead:
     def groups(self, query: str = "", **fields: Unpack[FilterFields]) -> Groups:
         return run(self._dead.groups(query, **fields))
 
-    def retry(self, query: str = "", *, dry_run: bool = False, **fields: Unpack[FilterFields]) -> BulkResult:
-        return run(self._dead.retry(query, dry_run=dry_run, **fields))
+    def retry(
+        self,
+        query: str = "",
+        *,
+        dry_run: bool = False,
+        timeout: Seconds = BULK_TIMEOUT,
+        **fields: Unpack[FilterFields],
+    ) -> BulkResult:
+        return run(self._dead.retry(query, dry_run=dry_run, timeout=timeout, **fields))
 
     def discard(
-        self, query: str = "", *, dry_run: bool = False, **fields: Unpack[FilterFields]
+        self,
+        query: str = "",
+        *,
+        dry_run: bool = False,
+        timeout: Seconds = BULK_TIMEOUT,
+        **fields: Unpack[FilterFields],
     ) -> BulkResult:
-        return run(self._dead.discard(query, dry_run=dry_run, **fields))
+        return run(self._dead.discard(query, dry_run=dry_run, timeout=timeout, **fields))
 
 
 class SyncTaskQ:
@@ -151,8 +191,9 @@ class SyncTaskQ:
     def __init__(self, app: "TaskQ") -> None:
         self._app = app
 
-    def connect(self) -> None:
-        run(self._app.connect())
+    def connect(self, timeout: Seconds = CONNECT_TIMEOUT) -> None:
+        """Connect now instead of at first use; see `TaskQ.connect`."""
+        run(self._app.connect(timeout))
 
     def close(self) -> None:
         """Close the background connection. It comes back at the next use."""
@@ -160,9 +201,15 @@ class SyncTaskQ:
             run(self._app.close())
 
     def submit_many(
-        self, calls: "Iterable[Call[R]]", *, durability: DurabilityName | None = None
+        self,
+        calls: "Iterable[Call[R]]",
+        *,
+        durability: DurabilityName | None = None,
+        confirm_timeout: Seconds = limits.CONFIRM_TIMEOUT_MS / 1000,
     ) -> list[SyncJob[R]]:
-        return [SyncJob(job) for job in run(self._app.submit_many(calls, durability=durability))]
+        """See `TaskQ.submit_many`."""
+        jobs = self._app.submit_many(calls, durability=durability, confirm_timeout=confirm_timeout)
+        return [SyncJob(job) for job in run(jobs)]
 
     @overload
     def gather(self, *jobs: SyncJob[R], return_exceptions: Literal[False] = False) -> list[R]: ...
@@ -231,6 +278,9 @@ class SyncSchedules:
 
     def list(self) -> "list[ScheduleInfo]":
         return run(self._schedules.list())
+
+    def pages(self) -> "Iterator[ScheduleInfo]":
+        return _each(self._schedules.pages)
 
 
 class SyncQueues:
