@@ -8,7 +8,10 @@ import click
 
 PREFIX: Final = "TASKQ_"
 # Those that are no option of a verb.
-SHARED: Final = ("TASKQ_URL", "TASKQ_TOKEN", "TASKQ_TOKEN_FILE", "TASKQ_DEBUG", "TASKQ_CONFIG")
+SHARED: Final = (
+    *("TASKQ_URL", "TASKQ_TOKEN", "TASKQ_TOKEN_FILE"),
+    *("TASKQ_DEBUG", "TASKQ_CONFIG", "TASKQ_LOG_FORMAT"),
+)
 # More are not told one by one: somebody has a product of this name.
 _TOLD_MAX: Final = 5
 

@@ -2,15 +2,24 @@
 
 import json
 import logging
+import os
 import sys
 from typing import Final
+
+from taskq.errors import ConfigError
+
+# "text" or "json": how to log, whoever reads standard error.
+FORMAT: Final = "TASKQ_LOG_FORMAT"
 
 # What a log record carries of its own; the rest was added by us (job, task, attempt, queue) and is shown.
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def configure(*, debug: bool) -> None:
-    """Send what `taskq.*` says to standard error, once. The library itself never configures logging."""
+    """Send what `taskq.*` says to standard error, once. The library itself never configures logging.
+
+    Raises ConfigError when $TASKQ_LOG_FORMAT is neither text nor json.
+    """
     logger = logging.getLogger("taskq")
     logger.handlers[:] = [_handler()]
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
@@ -38,8 +47,15 @@ def adopt() -> None:
 
 def _handler() -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Text() if sys.stderr.isatty() else Lines())
+    handler.setFormatter(_formatter())
     return handler
+
+
+def _formatter() -> logging.Formatter:
+    wanted = os.environ.get(FORMAT) or ("text" if sys.stderr.isatty() else "json")
+    if wanted not in ("text", "json"):
+        raise ConfigError(f"{FORMAT} is text or json, not {wanted!r}")
+    return Text() if wanted == "text" else Lines()
 
 
 class Text(logging.Formatter):

@@ -21,6 +21,7 @@ from taskq.cli.exits import Exit, exit_for
 # called: so `taskq --help` costs no asyncio (50 ms), msgspec (67 ms) or rich (55 ms).
 VERBS: Final = {
     "demo": "See it work: a broker, workers, a real workload, and two killed processes.",
+    "dev": "Run a broker and workers in this terminal, anew on each save.",
     "broker": "Run the broker.",
     "worker": "Run the tasks of an application.",
     "submit": "Submit a job.",

@@ -15,6 +15,7 @@ Examples:
   taskq worker shop.tasks:q -q urgent,default --strict
   taskq worker shop.tasks:q --label region=eu --label disk=ssd --resource gpu=2
   taskq worker tasks:q --burst
+  taskq worker tasks:q --reload --grace 2s
   TASKQ_URL=taskq://10.0.0.5:7700 TASKQ_TOKEN_FILE=token taskq worker tasks:q
 """
 
@@ -53,6 +54,9 @@ Examples:
 @click.option("-w", "--processes", type=COUNT, default=1, show_default=True, help="Processes that run jobs.")
 @click.option("--burst", is_flag=True, help="End when there is nothing left to do.")
 @click.option(
+    "--reload", is_flag=True, help="Start anew when a .py in or below the current directory is saved."
+)
+@click.option(
     "--grace",
     type=DURATION,
     default=f"{limits.GRACE_MS // 1000}s",
@@ -80,6 +84,7 @@ def command(
     slots: int,
     processes: int,
     burst: bool,
+    reload: bool,
     grace: int,
     name: str,
     url: str | None,
@@ -91,26 +96,29 @@ def command(
     """
     from msgspec import convert
 
-    from taskq.cli import logs
+    from taskq.cli import logs, output
     from taskq.worker import supervisor
     from taskq.worker.offer import parse_queues
     from taskq.worker.settings import LoopName, WorkerSettings
 
-    logs.configure(debug=ctx.ensure_object(Talk).debug)
-    return supervisor.run(
-        WorkerSettings(
-            app=app,
-            urls=tuple(url.split(",")) if url else (),
-            queues=parse_queues(queues) if queues else (),
-            strict=strict,
-            labels=joined("--label", labels),
-            resources=joined("--resource", resources),
-            slots=slots,
-            processes=processes,
-            grace_ms=grace,
-            burst=burst,
-            name=name,
-            loop=convert(loop, LoopName),
-        ),
-        child_module="taskq.cli.worker_child",
+    debug = ctx.ensure_object(Talk).debug
+    logs.configure(debug=debug)
+    settings = WorkerSettings(
+        app=app,
+        urls=tuple(url.split(",")) if url else (),
+        queues=parse_queues(queues) if queues else (),
+        strict=strict,
+        labels=joined("--label", labels),
+        resources=joined("--resource", resources),
+        slots=slots,
+        processes=processes,
+        grace_ms=grace,
+        burst=burst,
+        name=name,
+        loop=convert(loop, LoopName),
     )
+    if not reload:
+        return supervisor.run(settings, child_module="taskq.cli.worker_child")
+    from taskq.worker import reloading
+
+    return reloading.run(settings, "taskq.cli.worker_reloaded", say=output.say, debug=debug)
