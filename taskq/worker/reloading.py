@@ -218,7 +218,6 @@ async def watch(folders: Iterable[Path], until: asyncio.Event) -> AsyncIterator[
             debounce=GATHER_MS,
             step=STEP_MS,
             stop_event=until,
-            raise_interrupt=False,
         ):
             yield {Path(path) for _, path in changes}
     except OSError as error:
