@@ -28,6 +28,7 @@ PROGRAMS: Final = (
     "idle",
     "features",
     "bulk",
+    "imports",
 )
 HEADS: Final = ("program", "what", "durability", "due", "goal", "measured", "min", "max", "holds")
 LEFT: Final = 3

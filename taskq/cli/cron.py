@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from taskq.cli import output
+from taskq.cli.found import url_option
 from taskq.cli.status import ago
 from taskq.errors import NotFound
 from taskq.limits import NEXT_TICKS_MAX, TEXT_CHARS_MAX
@@ -31,9 +32,6 @@ def _examples(*lines: str) -> str:
 
 
 _name = click.argument("name")
-_url = click.option(
-    "--url", envvar="TASKQ_URL", help="The broker; taskq://127.0.0.1:7700 if nothing says otherwise."
-)
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object a schedule.")
 
 
@@ -43,7 +41,7 @@ def command() -> None:
 
 
 @command.command(epilog=_examples("ls", "ls --json | jq -r 'select(.is_paused) | .name'"))
-@_url
+@url_option
 @_json
 def ls(url: str | None, as_json: bool) -> None:
     """List the schedules, by name.
@@ -73,7 +71,7 @@ def ls(url: str | None, as_json: bool) -> None:
     show_default=True,
     help="How many times.",
 )
-@_url
+@url_option
 @_json
 def next(name: str, count: int, url: str | None, as_json: bool) -> None:
     """Print the next times of a schedule, in its own zone. None while it is paused."""
@@ -91,7 +89,7 @@ def next(name: str, count: int, url: str | None, as_json: bool) -> None:
 
 @command.command(epilog=_examples("run nightly", "run nightly --json"))
 @_name
-@_url
+@url_option
 @_json
 def run(name: str, url: str | None, as_json: bool) -> None:
     """Make one job of a schedule now, also while it is paused, and print the job's id.
@@ -111,7 +109,7 @@ def run(name: str, url: str | None, as_json: bool) -> None:
 @command.command(epilog=_examples('pause nightly --reason "month end"'))
 @_name
 @click.option("--reason", help="For people; shown by ls. The one it is paused for, if not said.")
-@_url
+@url_option
 @_json
 def pause(name: str, reason: str | None, url: str | None, as_json: bool) -> None:
     """Make no more jobs of a schedule until it is resumed; what runs goes on."""
@@ -124,7 +122,7 @@ def pause(name: str, reason: str | None, url: str | None, as_json: bool) -> None
 
 @command.command(epilog=_examples("resume nightly"))
 @_name
-@_url
+@url_option
 @_json
 def resume(name: str, url: str | None, as_json: bool) -> None:
     """Go on with a schedule, from its next time; what was missed in the pause is not made up for.
@@ -140,7 +138,7 @@ def resume(name: str, url: str | None, as_json: bool) -> None:
 
 @command.command(epilog=_examples("rm nightly"))
 @_name
-@_url
+@url_option
 @_json
 def rm(name: str, url: str | None, as_json: bool) -> None:
     """Remove a schedule; its jobs stay.

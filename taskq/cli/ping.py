@@ -5,6 +5,7 @@ from typing import Final
 import click
 
 from taskq.cli import output
+from taskq.cli.found import url_option
 from taskq.cli.values import DURATION
 
 EXAMPLES: Final = """\b
@@ -16,9 +17,7 @@ Examples:
 
 
 @click.command(epilog=EXAMPLES)
-@click.option(
-    "--url", envvar="TASKQ_URL", help="The broker; taskq://127.0.0.1:7700 if nothing says otherwise."
-)
+@url_option
 @click.option(
     "--timeout", type=DURATION, default="5s", show_default=True, help="How long to wait for the answer."
 )

@@ -9,7 +9,7 @@ import click
 
 from taskq.cli import output
 from taskq.cli.exits import Exit
-from taskq.cli.found import act, checked, dry_run_option, is_sure, yes_option
+from taskq.cli.found import act, checked, dry_run_option, is_sure, url_option, yes_option
 from taskq.cli.status import queue_rows
 from taskq.cli.values import DURATION
 from taskq.errors import ConfigError, NotFound
@@ -41,9 +41,6 @@ def _examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  taskq queues {line}" for line in lines) + "\n"
 
 
-_url = click.option(
-    "--url", envvar="TASKQ_URL", help="The broker; taskq://127.0.0.1:7700 if nothing says otherwise."
-)
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 _reason = click.option("--reason", default="", help="For people; shown to all who ask why a job waits.")
 _name = click.argument("queue", required=False)
@@ -69,7 +66,7 @@ def command() -> None:
 
 
 @command.command(epilog=_examples("ls", "ls --json | jq -r 'select(.ready > 1000) | .name'"))
-@_url
+@url_option
 @_json
 def ls(url: str | None, as_json: bool) -> None:
     """List the queues that have jobs or workers."""
@@ -90,7 +87,7 @@ def ls(url: str | None, as_json: bool) -> None:
 
 @command.command(epilog=_examples("show", "show mail", "show mail --json"))
 @_name
-@_url
+@url_option
 @_json
 def show(queue: str | None, url: str | None, as_json: bool) -> None:
     """Show what was decided, about one queue or task or about all: pauses, limits, weights."""
@@ -113,7 +110,7 @@ def show(queue: str | None, url: str | None, as_json: bool) -> None:
 @_key
 @click.option("--for", "for_ms", type=DURATION, help="Resume by itself after so long.")
 @_reason
-@_url
+@url_option
 def pause(
     queue: str | None, task: str | None, key: str, for_ms: int | None, reason: str, url: str | None
 ) -> None:
@@ -131,7 +128,7 @@ def pause(
 @_name
 @_task
 @_key
-@_url
+@url_option
 def resume(queue: str | None, task: str | None, key: str, url: str | None) -> None:
     """Go on after a pause or a drain."""
     scope, name = _spot(queue, task)
@@ -148,7 +145,7 @@ def resume(queue: str | None, task: str | None, key: str, url: str | None) -> No
 @_reason
 @yes_option
 @dry_run_option
-@_url
+@url_option
 def drain(queue: str, reason: str, yes: bool, dry_run: bool, url: str | None) -> int:
     """Accept no new jobs in a queue; those that are there run. `resume` opens it again."""
     from taskq.cli.question import ask
@@ -174,7 +171,7 @@ def drain(queue: str, reason: str, yes: bool, dry_run: bool, url: str | None) ->
 @click.option("--reason", default="", help="For whoever waits for them.")
 @yes_option
 @dry_run_option
-@_url
+@url_option
 @_json
 def purge(queue: str, reason: str, yes: bool, dry_run: bool, url: str | None, as_json: bool) -> int:
     """Cancel all jobs of a queue that wait; what runs goes on. It says how many and asks."""
@@ -216,7 +213,7 @@ def purge(queue: str, reason: str, yes: bool, dry_run: bool, url: str | None, as
 @click.option("--per-key", is_flag=True, help="Each key by itself.")
 @click.option("--clear", is_flag=True, help="Back to what the task declares.")
 @_reason
-@_url
+@url_option
 def limit(
     queue: str | None,
     task: str | None,
@@ -256,7 +253,7 @@ def limit(
 @click.argument("weight", type=click.IntRange(1, WEIGHT_MAX))
 @click.option("--key", required=True, callback=_checked_key, help="Which key of the queue.")
 @_reason
-@_url
+@url_option
 def weigh(queue: str, weight: int, key: str, reason: str, url: str | None) -> None:
     """Let a key have so many jobs in its turn; the others have one."""
     scope, name = _spot(queue, None)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from taskq.cli import output
+from taskq.cli.found import url_option
 
 if TYPE_CHECKING:
     from taskq.protocol.messages import StatusReport
@@ -18,9 +19,7 @@ Examples:
 
 
 @click.command(epilog=EXAMPLES)
-@click.option(
-    "--url", envvar="TASKQ_URL", help="The broker; taskq://127.0.0.1:7700 if nothing says otherwise."
-)
+@url_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, with every number as it is.")
 def command(url: str | None, as_json: bool) -> None:
     """Show the broker, its queues and its workers."""

@@ -74,7 +74,7 @@ def test_a_mistyped_verb_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -
 
 def test_what_is_near_no_verb_gets_them_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["xyzzy"]) == Exit.USAGE
-    assert "there are: demo, broker, worker" in capsys.readouterr().err
+    assert "there are: demo, dev, broker, worker" in capsys.readouterr().err
 
 
 def test_a_wrong_value_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,8 +3,6 @@
 import asyncio
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +14,8 @@ from taskq.cli.main import run
 from taskq.client.app import TaskQ
 from taskq.errors import Busy, SubmitErrors
 from taskq.testing.fleet import Fleet
+
+from .conftest import Guarded
 
 TASKS = """
 from taskq.client.app import TaskQ
@@ -185,29 +185,8 @@ def test_what_cannot_be_is_refused_with_what_can(
     [("producer", Exit.OK), ("worker", Exit.OK), ("operator", Exit.OK), ("viewer", Exit.REFUSED)],
 )
 def test_who_may_submit_may_steer(
-    role: str,
-    code: int,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    role: str, code: int, capsys: pytest.CaptureFixture[str], guarded: Guarded
 ) -> None:
-    run(["token", "create", "--role", role])
-    line = capsys.readouterr().out
-    (tmp_path / "tokens").write_text(line)
-    (tmp_path / "token").write_text(line.split()[1])
-    flags = ["--port", "0", "--journal", "memory:", "--tokens-file", str(tmp_path / "tokens")]
-    broker = subprocess.Popen(
-        [sys.executable, "-m", "taskq", "broker", *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert broker.stdout is not None
-        monkeypatch.setenv("TASKQ_URL", broker.stdout.readline().split()[-1])
-        monkeypatch.setenv("TASKQ_TOKEN_FILE", str(tmp_path / "token"))
-        told = said(capsys, "pause", "mail", code=code)
-        assert ("taskq token create --role producer" in told) == (code != Exit.OK)
-    finally:
-        broker.terminate()
-        broker.communicate()
+    guarded(role)
+    told = said(capsys, "pause", "mail", code=code)
+    assert ("taskq token create --role producer" in told) == (code != Exit.OK)

@@ -14,6 +14,8 @@ from taskq.cli.exits import Exit
 from taskq.cli.main import run
 from taskq.testing.fleet import Fleet, FleetError
 
+from .conftest import Guarded
+
 TASKS = """
 from taskq.client.app import TaskQ
 
@@ -184,30 +186,16 @@ def test_bench_is_a_table_for_people(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_broker_with_tokens_lets_in_who_has_one(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], guarded: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = said(capsys, "token", "create", "--role", "worker")
-    (tmp_path / "tokens").write_text(line)
-    (tmp_path / "token").write_text(line.split()[1])
-    flags = ["--port", "0", "--journal", "memory:", "--tokens-file", str(tmp_path / "tokens")]
-    broker = subprocess.Popen(
-        [sys.executable, "-m", "taskq", "broker", *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert broker.stdout is not None
-        monkeypatch.setenv("TASKQ_URL", broker.stdout.readline().split()[-1])
-        assert run(["ping"]) == Exit.REFUSED
-        assert "TASKQ_TOKEN_FILE" in capsys.readouterr().err
-        monkeypatch.setenv("TASKQ_TOKEN_FILE", str(tmp_path / "token"))
-        said(capsys, "ping")
-        said(capsys, "status")
-    finally:
-        broker.terminate()
-        broker.communicate()
-    assert broker.returncode == 0
+    broker = guarded("worker")
+    said(capsys, "ping")
+    said(capsys, "status")
+    monkeypatch.delenv("TASKQ_TOKEN_FILE")
+    assert run(["ping"]) == Exit.REFUSED
+    assert "TASKQ_TOKEN_FILE" in capsys.readouterr().err
+    broker.terminate()
+    assert broker.wait() == 0
 
 
 def test_a_port_in_use_is_one_clear_line(fleet: Fleet) -> None:
