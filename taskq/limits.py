@@ -80,7 +80,7 @@ CLOSE_TIMEOUT_MS: Final = 1_000
 CONFIRM_TIMEOUT_MS: Final = 30_000
 # Submissions a client keeps for sending again; beyond it `submit` waits.
 UNCONFIRMED_JOBS_MAX: Final = 100_000
-# Of one executor: each is a coroutine and a future, 8 kB; beyond it its `submit` waits.
+# Of one executor: each is a coroutine and a future, 7 kB; beyond it its `submit` waits.
 EXECUTOR_UNCONFIRMED_MAX: Final = 10_000
 
 # -- jobs -------------------------------------------------------------------------------------

@@ -7,23 +7,22 @@ import weakref
 from asyncio import Future as LoopFuture
 from asyncio import Lock, wait, wrap_future
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent import futures
-from concurrent.futures import CancelledError, Executor, Future
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import Executor
 from difflib import get_close_matches
 from functools import partial
 from itertools import islice
 from logging import getLogger
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
 from taskq import limits
 from taskq.client import background
+from taskq.client.future import Ending, JobFuture, nothing
 from taskq.client.job import Job
 from taskq.client.options import SubmitOptions
-from taskq.client.sync import SyncJob
 from taskq.client.task import Call, Task
-from taskq.errors import ConnectionLost, JobCancelled, TaskqError
+from taskq.errors import ConnectionLost, TaskqError
 from taskq.protocol.messages import JobStateName, Outcome
 
 if TYPE_CHECKING:
@@ -39,76 +38,6 @@ _log = getLogger("taskq.client")
 _WAITING: Final[list[JobStateName]] = ["scheduled", "blocked", "ready"]
 # The thread that completes futures ends when there was nothing to do for so long.
 _IDLE_SECONDS: Final = 1.0
-
-
-class JobFuture(Future[R]):
-    """A `concurrent.futures.Future` of a job.
-
-    It waits in the state PENDING until the job has its outcome, also while the job runs. What went wrong
-    is its `exception()`: JobFailed and the others of `Job.result`, or what `submit` of a task raises.
-    """
-
-    def __init__(self, executor: "JobExecutor | None" = None) -> None:
-        super().__init__()
-        self._executor = executor
-        self._pid = os.getpid()
-        self._job: Job[R] | None = None
-        self._sending: Future[None]
-        self._is_unwanted = False  # somebody wants it cancelled
-        self._is_settled = False
-
-    @property
-    def job(self) -> SyncJob[R] | None:
-        """The job, with its id and verbs; None until the broker has confirmed it."""
-        return None if self._job is None else SyncJob(self._job)
-
-    def running(self) -> bool:
-        """Whether a worker runs it now. Asks the broker, so that it blocks for a moment."""
-        if self._job is None or self.done():
-            return super().running()
-        return background.run(self._job.status()) == "running"
-
-    def cancel(self) -> bool:
-        """Cancel the job if no worker has it yet. False: it runs or has ended, or nobody could say.
-
-        Asks the broker, so that it blocks for a moment; but never where an event loop runs: there it
-        says False, and the future is cancelled when the broker has agreed. `future.job.cancel()` also
-        stops a job that runs.
-        """
-        if self.done() or self._executor is None:
-            return super().cancel()
-        if self._executor._cancel([self]):
-            self._executor._end(self, partial(_nothing, CancelledError()))
-            futures.wait([self])  # another thread may be about to say the same
-        return self.cancelled()
-
-    def result(self, timeout: float | None = None) -> R:
-        self._check_process()
-        return super().result(timeout)
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        self._check_process()
-        return super().exception(timeout)
-
-    def _check_process(self) -> None:
-        """After a fork nobody here completes it: waiting would be for ever."""
-        if self._pid != os.getpid() and not self.done():
-            known = "" if self._job is None else f": q.sync.job('{self._job.id}') has it"
-            raise RuntimeError(f"this future belongs to the process that was forked{known}")
-
-    def _settle(self, value: R | None, error: BaseException | None) -> None:
-        """Take what came of it; once."""
-        if isinstance(error, CancelledError) or (self._is_unwanted and isinstance(error, JobCancelled)):
-            super().cancel()
-        if not self.set_running_or_notify_cancel():
-            return
-        if error is None:
-            self.set_result(value)  # type: ignore[arg-type]  # without an error it is the result
-        else:
-            self.set_exception(error)
-
-
-Ending = Callable[[], tuple[R | None, BaseException | None]]
 
 
 class JobExecutor(Executor):
@@ -139,7 +68,18 @@ class JobExecutor(Executor):
 
     # -- what an Executor does --------------------------------------------------------------------
 
-    def submit(self, fn: "Callable[P, T] | str", /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]:
+    @overload
+    def submit(self, fn: Task[P, T], /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]: ...
+    @overload
+    def submit(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> JobFuture[T]: ...
+    @overload
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]: ...
+    @overload
+    def submit(self, fn: str, /, *args: Any, **kwargs: Any) -> JobFuture[Any]: ...
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> JobFuture[Any]:
         """Submit a call of a task, of its function, or of the task of that name.
 
         Returns at once, unless very many are not yet confirmed. Raises TypeError when that is no task or
@@ -147,7 +87,7 @@ class JobExecutor(Executor):
         `shutdown`. What the broker says later is the future's exception.
         """
         call: Call[Any] = self._call(fn, args, kwargs)
-        future: JobFuture[T] = JobFuture(self)
+        future: JobFuture[Any] = JobFuture(self)
         with self._changed:
             self._changed.wait_for(lambda: self._unconfirmed < limits.EXECUTOR_UNCONFIRMED_MAX)
             if background.is_exiting():
@@ -162,14 +102,42 @@ class JobExecutor(Executor):
                 self._thread.start()
         return future
 
+    @overload
     def map(
         self,
-        fn: "Callable[..., T] | str",
+        fn: Task[..., T] | Callable[..., Coroutine[Any, Any, T]],
+        *iterables: Iterable[Any],
+        timeout: float | None = ...,
+        chunksize: int = ...,
+        buffersize: int | None = ...,
+    ) -> Iterator[T]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = ...,
+        chunksize: int = ...,
+        buffersize: int | None = ...,
+    ) -> Iterator[T]: ...
+    @overload
+    def map(
+        self,
+        fn: str,
+        *iterables: Iterable[Any],
+        timeout: float | None = ...,
+        chunksize: int = ...,
+        buffersize: int | None = ...,
+    ) -> Iterator[Any]: ...
+
+    def map(
+        self,
+        fn: Any,
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
-    ) -> Iterator[T]:
+    ) -> Iterator[Any]:
         """The results, in order. Submits all calls at once, or with `buffersize` only so many ahead.
 
         `timeout` is in seconds from now. Calls travel many at a time anyway: `chunksize` changes nothing.
@@ -259,9 +227,9 @@ class JobExecutor(Executor):
             future._job = job
             outcome = self._app._producer().outcome_nowait(job._id)
         except Exception as error:
-            self._arrived.put((future, partial(_nothing, error)))
+            self._arrived.put((future, partial(nothing, error)))
         except BaseException:
-            self._arrived.put((future, partial(_nothing, ConnectionLost("this client was stopped"))))
+            self._arrived.put((future, partial(nothing, ConnectionLost("this client was stopped"))))
             raise
         else:
             outcome.add_done_callback(partial(self._on_outcome, future, job))
@@ -272,9 +240,9 @@ class JobExecutor(Executor):
 
     def _on_outcome(self, future: JobFuture[Any], job: Job[Any], outcome: "LoopFuture[Outcome]") -> None:
         if outcome.cancelled():
-            ending: Ending[Any] = partial(_nothing, ConnectionLost("this client was stopped"))
+            ending: Ending[Any] = partial(nothing, ConnectionLost("this client was stopped"))
         elif (error := outcome.exception()) is not None:
-            ending = partial(_nothing, error)
+            ending = partial(nothing, error)
         else:
             job._settle(outcome.result())
             ending = partial(_taken, job)
@@ -344,10 +312,6 @@ class JobExecutor(Executor):
                     "%d jobs that an executor has submitted were not confirmed when the process ended",
                     self._unconfirmed,
                 )
-
-
-def _nothing(error: BaseException) -> tuple[None, BaseException]:
-    return None, error
 
 
 def _taken(job: Job[R]) -> tuple[R | None, BaseException | None]:

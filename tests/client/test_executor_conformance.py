@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from taskq.client.app import TaskQ
-from taskq.client.executor import JobExecutor, JobFuture
+from taskq.client.executor import JobExecutor
+from taskq.client.future import JobFuture
 from taskq.errors import JobFailed
 
 from .cpython import executor_tests

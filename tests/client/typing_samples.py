@@ -229,3 +229,16 @@ class WrongHook(Middleware):
 full = TaskQ(lifespan=lifespan, middleware=[Noting()])
 wrong_lifespan = TaskQ(lifespan=not_one)  # E
 wrong_middleware = TaskQ(middleware=[Noting])  # E
+
+def executors() -> None:
+    with q.executor(queue="default") as executor:
+        number: int = executor.submit(add, 1).result()
+        text: str = executor.submit(double, "x").result()
+        raw: bytes = executor.submit(bytes, [1]).result()
+        numbers: list[int] = list(executor.map(add, [1, 2]))
+        texts: list[str] = list(executor.map(double, ["x"]))
+        wrong: str = executor.submit(add, 1).result()  # E
+        executor.submit(add, "x")  # E
+        executor.submit(double)  # E
+        print(number, text, raw, numbers, texts, wrong, executor.submit("add", 1).result())
+    q.executor(queu="mail")  # E
