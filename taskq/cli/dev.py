@@ -54,7 +54,6 @@ Examples:
 )
 @click.option(
     "--watch",
-    "folders",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     multiple=True,
     metavar="DIR",
@@ -76,7 +75,7 @@ def command(
     processes: int,
     port: int | None,
     journal: str,
-    folders: tuple[Path, ...],
+    watch: tuple[Path, ...],
     grace: int,
 ) -> int:
     """Run a broker and workers for APP in this terminal, and start the workers anew on each save.
@@ -101,7 +100,7 @@ def command(
         _Dev(
             BrokerSettings(port=chosen, journal=journal, debug=debug),
             WorkerSettings(app=app, processes=processes, grace_ms=grace, name="dev"),
-            folders or (Path(),),
+            watch or (Path(),),
             lines,
             debug,
         ).run()

@@ -19,13 +19,12 @@ from msgspec.json import Decoder, Encoder
 
 from taskq.errors import ConfigError
 from taskq.worker.settings import WorkerSettings
-from taskq.worker.supervisor import EXIT_MARGIN_MS
 
 # Saves that come together, such as those of a checkout, are one.
 GATHER_MS: Final = 400
 STEP_MS: Final = 50
-# What the worker may take beyond its grace before it is killed; it kills its own children earlier.
-KILL_AFTER_MS: Final = 2 * EXIT_MARGIN_MS
+# What the worker may take beyond its grace before it is killed; it kills its own children much earlier.
+KILL_AFTER_MS: Final = 10_000
 
 OnLine = Callable[[str, bool], None]
 
