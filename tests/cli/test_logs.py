@@ -14,6 +14,8 @@ import pytest
 import taskq
 from taskq import Context
 from taskq.cli import logs
+from taskq.cli.exits import Exit
+from taskq.cli.main import run
 from taskq.client.context import context_var
 
 
@@ -60,6 +62,19 @@ def test_an_app_that_has_set_up_its_own_keeps_it_and_may_name_the_job(
     finally:
         shop.removeHandler(own)
     assert capsys.readouterr().err.splitlines() == ["own 01ab sent", "WARNING 01ab send sent"]
+
+
+def test_a_format_that_was_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(logs.FORMAT, "text")
+    with as_python_makes_it():
+        logs.adopt()
+        logging.getLogger("shop").warning("sent")
+    assert " WARNING shop: sent  job=01ab" in capsys.readouterr().err
+    monkeypatch.setenv(logs.FORMAT, "yaml")
+    assert run(["broker", "--port", "0", "--journal", "memory:"]) == Exit.CONFIG
+    assert capsys.readouterr().err == "taskq: error: TASKQ_LOG_FORMAT is text or json, not 'yaml'\n"
 
 
 APP = """
