@@ -230,6 +230,7 @@ full = TaskQ(lifespan=lifespan, middleware=[Noting()])
 wrong_lifespan = TaskQ(lifespan=not_one)  # E
 wrong_middleware = TaskQ(middleware=[Noting])  # E
 
+
 def executors() -> None:
     with q.executor(queue="default") as executor:
         number: int = executor.submit(add, 1).result()
