@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from taskq.client.schedules import ScheduleInfo
     from taskq.client.sync import SyncJob
     from taskq.client.task import Call, Task
+    from taskq.client.values.secrets import Secret
+    from taskq.client.values.serializers import Serializer
 
 __version__ = "0.1.0"
 
@@ -96,6 +98,8 @@ __all__ = [
     "Retry",
     "RetryPolicy",
     "ScheduleInfo",
+    "Secret",
+    "Serializer",
     "Snooze",
     "SubmitErrors",
     "SyncJob",
@@ -133,6 +137,8 @@ _LAZY = {
     "SyncJob": "taskq.client.sync",
     "Call": "taskq.client.task",
     "Task": "taskq.client.task",
+    "Secret": "taskq.client.values.secrets",
+    "Serializer": "taskq.client.values.serializers",
 }
 
 

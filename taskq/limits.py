@@ -241,3 +241,12 @@ CHILD_STEADY_MS: Final = 10_000
 PAYLOAD_DEPTH_MAX: Final = 64
 # Items of one list or map: bounds what a few hostile bytes can make the parser allocate.
 PAYLOAD_ITEMS_MAX: Final = 131_072
+# Below this, compressing costs more than the bytes do; and it has to save so much, as a part of them.
+COMPRESS_BYTES_MIN: Final = 1024
+COMPRESS_SAVING: Final = 0.1
+# What a decompressor may be made to allocate: 8 MiB, which the format's manual asks everyone to support.
+ZSTD_WINDOW_LOG_MAX: Final = 23
+# The name of a serializer is in every payload that is packed with it.
+SERIALIZER_CHARS_MAX: Final = 32
+# A signature as an error's text shows it.
+SIGNATURE_CHARS_MAX: Final = 400

@@ -1,6 +1,7 @@
 """What `taskq jobs` and `taskq dead` share: the query, the lists, and the manners of bulk verbs."""
 
 import base64
+import math
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -101,21 +102,43 @@ def plain_line(info: "JobInfo") -> dict[str, Any]:
 
 
 def as_json_object(found: dict[str, Any]) -> dict[str, Any]:
-    return {name: _as_json(value) for name, value in found.items()}
+    return {name: as_json_value(value) for name, value in found.items()}
 
 
-def _as_json(value: Any) -> Any:
+def as_json_value(value: Any) -> Any:
+    """As JSON can hold it. What is secret stays so."""
+    from taskq.client.values.secrets import Secret
+
     match value:
         case datetime():
             return value.isoformat()
         case bytes():
             return base64.b64encode(value).decode()
         case dict():
-            return {str(name): _as_json(inner) for name, inner in value.items()}
+            return {str(name): as_json_value(inner) for name, inner in value.items()}
         case list() | tuple() | set() | frozenset():
-            return [_as_json(inner) for inner in value]
-        case _:
+            return [as_json_value(inner) for inner in value]
+        case float() if not math.isfinite(value):
+            return str(value)  # JSON has no such numbers
+        case None | bool() | int() | float() | str():
             return value
+        case Secret():
+            return str(value)
+        case _:
+            plain = _plainer(value)
+            return str(value) if plain is None else as_json_value(plain)
+
+
+def _plainer(value: Any) -> dict[str, Any] | str | int | float | None:
+    """The fields of what has fields, the value of an Enum."""
+    from taskq.client.conversions import conversion
+
+    try:
+        kind: Any = type(value)
+        found = conversion(kind)(value)
+    except TypeError:
+        return None
+    return found if type(found) in (dict, str, int, float) else None  # type: ignore[return-value]  # as it says
 
 
 def row(info: "JobInfo") -> list[str]:

@@ -185,16 +185,17 @@ async def _submitted(app: "TaskQ", calls: "list[Call[Any]]") -> "list[Job[Any]]"
 
 
 def print_result(job_id: str, result: Any, as_json: bool) -> None:
+    from taskq.cli.found import as_json_value
+
     if isinstance(result, BaseException):
         output.say(f"taskq: error: {result}")
         if as_json:
             output.json_line({"id": job_id, "error": type(result).__name__, "message": str(result)})
     elif as_json:
-        output.json_line({"id": job_id, "state": "succeeded", "result": result})
+        output.json_line({"id": job_id, "state": "succeeded", "result": as_json_value(result)})
     else:
-        output.data(
-            result if isinstance(result, str) else json.dumps(result, default=str, ensure_ascii=False)
-        )
+        shown = as_json_value(result)
+        output.data(shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False))
 
 
 def find_task(name: str, url: str | None) -> "Task[..., Any]":

@@ -14,6 +14,7 @@ import msgspec
 
 from taskq import limits
 from taskq.client.address import addresses_of, token_of
+from taskq.client.callables import module_of
 from taskq.client.context import context_var
 from taskq.client.extras import PLAIN
 from taskq.client.job import Job
@@ -35,9 +36,12 @@ from taskq.client.schedules import Scheduled, ScheduleOptions, Schedules, schedu
 from taskq.client.seconds import Seconds, millis_of
 from taskq.client.session import NewJob, Submission
 from taskq.client.sync import SyncTaskQ
-from taskq.client.task import OURS, AsyncTask, Call, Declare, P, PlainTask, R, Task, declare, module_of
+from taskq.client.task import OURS, AsyncTask, Call, Declare, P, PlainTask, R, Task, declare
+from taskq.client.values.compression import check_can_compress, smaller_call
+from taskq.client.values.serializers import Serializer, serializer_of
 from taskq.client.waiting import in_order_of_completion, settle_all
 from taskq.errors import ConfigError, ConfirmTimeout, Refused, SubmitErrors, TaskqError
+from taskq.limits import COMPRESS_BYTES_MIN
 from taskq.protocol.messages import CatchUp, Durability, Ext, Overlap, StatusReport, Terms
 
 if TYPE_CHECKING:
@@ -61,6 +65,11 @@ class TaskQ:
     take jobs and leave it after the last one, once for each process, and what it yields is
     `current().state`. Producers do not enter it. `middleware` stands around submissions and attempts,
     the first outermost. `overrides`, for tests: which factory to call instead of that of a `Depends`.
+
+    `serializer="pickle"` sends what MessagePack cannot, and runs code that arrives: only where all who can
+    submit are trusted. An object that is a `Serializer` packs as it likes. `compress=True` makes arguments
+    and results above 1 KiB smaller with zstd (extra `zstd`); only workers that have it get such jobs.
+    ConfigError when one of these cannot be had.
     """
 
     def __init__(
@@ -72,10 +81,16 @@ class TaskQ:
         role: Literal["producer", "viewer"] = "producer",
         lifespan: Lifespan | None = None,
         middleware: Iterable[Middleware] = (),
+        serializer: "Literal['msgpack', 'pickle'] | Serializer" = "msgpack",
+        compress: bool = False,
     ) -> None:
+        if compress:
+            check_can_compress()
         self._addresses = addresses_of(url)
         self._name = name
         self._token = token
+        self.serializer = serializer_of(serializer)  # None: MessagePack
+        self.compresses = compress
         self._role: Literal["producer", "viewer"] = role
         if lifespan is not None and not callable(lifespan):
             raise ConfigError(f"lifespan= is a function under @asynccontextmanager, not {lifespan!r}")
@@ -135,7 +150,7 @@ class TaskQ:
         def register(fn: Callable[..., Any]) -> Task[..., Any]:
             task = declare(self, fn, options.get("name"), options.get("executor"), checked)
             present = self._tasks.setdefault(task.name, task)
-            if present.fn is not fn:
+            if present.fn != task.fn:  # bound methods are made anew at each look
                 raise ConfigError(
                     f"two functions want to be the task {task.name!r}; give one of them another name="
                 )
@@ -231,6 +246,7 @@ class TaskQ:
         outgoing: list[Outgoing] = []
         around = self._around_submissions
         task: Task[..., R] | None = None
+        compresses = self.compresses
         for call in calls:
             if getattr(call, "task", None) is not task:  # mostly they are of one task
                 task = _task_of(call)
@@ -241,7 +257,8 @@ class TaskQ:
                 own_ext = partial(extras.own, ext, task.name) if extras.is_by_arguments else None
             id = own_id or new_id(slot)
             job_ext = own_ext(call.payload) if own_ext else ext
-            specs.append((id, terms, call.payload, job_ext))
+            spec = (id, terms, call.payload, job_ext, 0)
+            specs.append(_smaller(spec) if compresses and len(call.payload) > COMPRESS_BYTES_MIN else spec)
             jobs.append(Job(self, id, read))
             if around:
                 outgoing.append(Outgoing(id.hex(), call.task.name, call.task.settings, dict(job_ext or {})))
@@ -317,8 +334,10 @@ class TaskQ:
             ext = extras.shared(task.name, producer.id)
             if extras.is_by_arguments:
                 ext = extras.own(ext, task.name, payload)
+        spec: NewJob = (id, task.terms, payload, ext, 0)
+        if len(payload) > COMPRESS_BYTES_MIN and self.compresses:
+            spec = _smaller(spec)
         seconds = options.confirm_timeout_ms / 1000
-        spec: NewJob = (id, task.terms, payload, ext)
         if not self._around_submissions:
             errors = _settle([job], await producer.submit((spec,), seconds), seconds)
             if errors:
@@ -444,6 +463,12 @@ class TaskQ:
         return producer
 
 
+def _smaller(spec: NewJob) -> NewJob:
+    id, terms, payload, ext, _ = spec
+    payload, terms, flags = smaller_call(payload, terms)
+    return id, terms, payload, ext, flags
+
+
 def _task_of(call: object) -> Task[..., Any]:
     if not isinstance(call, Call):
         what = type(call).__name__
@@ -455,8 +480,8 @@ def _task_of(call: object) -> Task[..., Any]:
 def _with_ext(specs: Sequence[NewJob], outgoing: Sequence[Outgoing]) -> list[NewJob]:
     """The jobs, with what middleware has added to them."""
     return [
-        (id, terms, payload, job.packed())
-        for (id, terms, payload, _), job in zip(specs, outgoing, strict=True)
+        (id, terms, payload, job.packed(), flags)
+        for (id, terms, payload, _, flags), job in zip(specs, outgoing, strict=True)
     ]
 
 

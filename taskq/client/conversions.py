@@ -1,17 +1,23 @@
 """Values that MessagePack lacks, and what they go as. The codes of the extensions are in payload.py."""
 
 import dataclasses
+import io
 import struct
-from collections.abc import Callable
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
+from types import BuiltinFunctionType, CoroutineType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any, Final
 from uuid import UUID
 
 from msgpack import ExtType
 from msgspec import Struct
+
+from taskq.client.values.secrets import Sealed, Secret, sealed
+from taskq.client.values.typed import OF_TEXT
 
 TUPLE: Final = 1
 SET: Final = 2
@@ -24,8 +30,10 @@ DECIMAL: Final = 8
 UUID_CODE: Final = 9
 INT: Final = 10
 COMPLEX: Final = 11
+SECRET: Final = 12
+PACKED_OTHERWISE: Final = 13
 
-BOX_CODES: Final[dict[type, int]] = {tuple: TUPLE, set: SET, frozenset: FROZENSET}
+BOX_CODES: Final[dict[type, int]] = {tuple: TUPLE, set: SET, frozenset: FROZENSET, Sealed: SECRET}
 NATIVE: Final = frozenset({type(None), bool, float, str, bytes, bytearray, memoryview, list, dict, ExtType})
 
 
@@ -51,6 +59,8 @@ _CONVERSIONS: Final[list[tuple[type, Callable[[Any], object]]]] = [
     (Decimal, lambda value: ExtType(DECIMAL, str(value).encode())),
     (UUID, lambda value: ExtType(UUID_CODE, value.bytes)),
     (complex, _from_complex),
+    (Secret, sealed),
+    *((kind, str) for kind in OF_TEXT),
     # Subclasses of what is native go as what they extend.
     (str, str.__str__),
     (int, int.__int__),
@@ -62,6 +72,18 @@ _CONVERSIONS: Final[list[tuple[type, Callable[[Any], object]]]] = [
     (tuple, tuple),
     (set, set),
     (frozenset, frozenset),
+    (deque, list),
+]
+
+# What is sent by mistake, and what to do instead.
+_ADVICE: Final[list[tuple[Any, str]]] = [
+    (CoroutineType, "await it first, and send what it gives"),
+    (GeneratorType, "send a list of what it yields"),
+    (AsyncGenerator, "send a list of what it yields"),
+    ((FunctionType, MethodType, BuiltinFunctionType, type), "send a name that the task can look up"),
+    (ModuleType, "send its name"),
+    (io.IOBase, "send what is in it, or a path or address that the worker can open"),
+    (Awaitable, "await it first, and send what it gives"),
 ]
 
 
@@ -78,7 +100,18 @@ def conversion(kind: type) -> Callable[[Any], object]:
     if dataclasses.is_dataclass(kind):
         names = [field.name for field in dataclasses.fields(kind)]
         return lambda value: {name: getattr(value, name) for name in names}
-    raise TypeError(f"{kind.__name__} cannot be sent")
+    if hasattr(kind, "__attrs_attrs__"):
+        names = [field.name for field in kind.__attrs_attrs__]
+        return lambda value: {name: getattr(value, name) for name in names}
+    if hasattr(kind, "get_secret_value"):  # pydantic's SecretStr and SecretBytes
+        return lambda value: Sealed((value.get_secret_value(),))
+    if kind.__module__.partition(".")[0] in ("pydantic", "pydantic_core"):  # its addresses
+        return str
+    advice = next((text for base, text in _ADVICE if issubclass(kind, base)), _MAKE_IT_DATA)
+    raise TypeError(f"{kind.__name__} cannot be sent; {advice}")
+
+
+_MAKE_IT_DATA: Final = "send plain data, a dataclass, a msgspec Struct or a pydantic model"
 
 
 def _struct_fields(value: Struct) -> object:

@@ -11,6 +11,8 @@ from taskq import limits
 from taskq.client.context import context_var
 from taskq.client.payload import pack_value, unpack_call
 from taskq.client.seconds import millis_of
+from taskq.client.values.secrets import Secret
+from taskq.client.values.serializers import foreign_of
 from taskq.protocol.ext import (
     ACTIVE,
     ANCESTORS,
@@ -145,12 +147,19 @@ def read_meta(ext: Ext | None) -> dict[str, str]:
 
 
 def _canonical_call(payload: bytes) -> bytes:
-    """The same bytes for the same arguments, in whatever order dicts and sets hold them."""
+    """The same bytes for the same arguments, in whatever order dicts and sets hold them.
+
+    Of another serializer's nobody knows: the same are those that it packs alike.
+    """
+    if foreign_of(payload) is not None:
+        return payload
     args, kwargs = unpack_call(payload)
     return pack_value(_canonical([args, kwargs]))
 
 
 def _canonical(value: Any) -> Any:
+    if isinstance(value, Secret):
+        return _canonical(value.reveal())
     if isinstance(value, list | tuple):
         return [_canonical(item) for item in value]
     if isinstance(value, set | frozenset):

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sized
 from typing import Any, NamedTuple
 
 from taskq.client.conversions import NATIVE, conversion
+from taskq.client.values.secrets import Sealed
 from taskq.limits import PAYLOAD_DEPTH_MAX, PAYLOAD_ITEMS_MAX
 
 
@@ -34,8 +35,13 @@ def _find(value: Any, path: str, inside: frozenset[int]) -> Fault | None:
         if kind not in NATIVE and kind is not int:
             value = conversion(kind)(value)
     except Exception as error:
-        why = "" if str(error).endswith("cannot be sent") else f": {type(error).__name__}: {error}"
-        return Fault(path, f"{kind.__name__} cannot be sent{why}")
+        told = f"{kind.__name__} cannot be sent"
+        text = str(error)
+        return Fault(path, text if text.startswith(told) else f"{told}: {type(error).__name__}: {text}")
+    if type(value) is Sealed:
+        # Where in it and why may already say too much.
+        is_bad = _find(value[0], "", inside | {id(value)}) is not None
+        return Fault(path, "the value in this Secret cannot be sent") if is_bad else None
     if type(value) is str and not _is_utf8(value):
         return Fault(path, "str with a lone surrogate cannot be sent")
     if type(value) is dict and not issubclass(kind, dict):

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from taskq.client.callables import module_of
 from taskq.client.options import checked_name
-from taskq.client.task import OURS, module_of
+from taskq.client.task import OURS
 from taskq.errors import Discard
 
 if TYPE_CHECKING:

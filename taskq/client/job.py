@@ -12,8 +12,8 @@ from taskq.client.options import edits, moment_ms, reason_of
 from taskq.client.payload import unpack_value
 from taskq.client.producer import ASK_TIMEOUT
 from taskq.client.seconds import Seconds, millis_of
+from taskq.client.values.compression import inflated
 from taskq.errors import (
-    DecodeError,
     JobCancelled,
     JobCrashed,
     JobError,
@@ -198,7 +198,7 @@ class Job(Struct, Generic[R], gc=False, eq=False):
         if outcome.state != "succeeded":
             raise error_of(outcome, is_confirmed=self._is_confirmed)
         if outcome.flags:
-            raise DecodeError(f"job {self.id}: its result has flags {outcome.flags}, of a newer version")
+            return self._read(inflated(outcome.result, outcome.flags))
         # A worker that is not ours may leave the result of nothing empty.
         return self._read(outcome.result) if outcome.result else None
 

@@ -14,6 +14,8 @@ from taskq.client.options import reason_of
 from taskq.client.payload import unpack_call
 from taskq.client.producer import ASK_TIMEOUT
 from taskq.client.seconds import Seconds, millis_of
+from taskq.client.values.compression import inflated
+from taskq.client.values.secrets import holds_secret
 from taskq.errors import DecodeError
 from taskq.limits import PAGE_MAX
 from taskq.protocol.messages import (
@@ -241,6 +243,7 @@ class Dead(_Found):
         `history`; `error_type`, arguments and traceback.
 
         Arguments that cannot be read here are left out; `payload` has them as bytes, whatever they are.
+        Where there is a Secret in them it is empty, and `args` and `kwargs` have Secrets.
         """
         async for line in self._lines(self._filter(query, fields), None, full=True):
             yield exported(line)
@@ -260,7 +263,9 @@ def exported(line: JobLine) -> dict[str, Any]:
         "flags": line.flags,
         "ext": line.ext or {},
     }
-    if not line.flags:
-        with suppress(DecodeError):  # of a client that packs otherwise
-            found["args"], found["kwargs"] = unpack_call(line.payload)
+    with suppress(DecodeError):  # of a client that packs otherwise
+        args, kwargs = unpack_call(inflated(line.payload, line.flags))
+        found["args"], found["kwargs"] = args, kwargs
+        if holds_secret([args, kwargs]):
+            found["payload"] = b""
     return found

@@ -14,6 +14,8 @@ extension; a client in another language reads these codes:
     9  UUID         its 16 bytes
     10 int          beyond 64 bits: big-endian two's complement
     11 complex      two big-endian doubles
+    12 Secret       the value in it, as a MessagePack array of one; not to be shown to people
+    13              a payload that is packed otherwise, see values/serializers.py
 
 MessagePack's own timestamp (-1) is read as an aware datetime in UTC. An Enum goes as its value;
 dataclasses, msgspec structs and models with `model_dump` go as maps. They arrive as plain values
@@ -29,14 +31,18 @@ from taskq.client.conversions import (
     BOX_CODES,
     FROZENSET,
     NATIVE,
+    PACKED_OTHERWISE,
     READERS,
+    SECRET,
     SET,
     TUPLE,
     big_int,
     conversion,
 )
 from taskq.client.faults import fault_of
-from taskq.errors import DecodeError, EncodeError, TooLarge
+from taskq.client.values.secrets import Secret
+from taskq.client.values.serializers import Foreign, too_large
+from taskq.errors import DecodeError, EncodeError
 from taskq.limits import PAYLOAD_BYTES_MAX, PAYLOAD_DEPTH_MAX, PAYLOAD_ITEMS_MAX
 
 # A call is two levels around the user's values.
@@ -60,6 +66,8 @@ def unpack_call(data: bytes) -> tuple[list[Any], dict[str, Any]]:
         args, kwargs = call
         if type(args) is list and type(kwargs) is dict and _are_names(kwargs):
             return args, kwargs
+    if type(call) is Foreign:
+        raise call.refusal()
     raise DecodeError("these bytes are not a call: an array of a list of arguments and a map by name")
 
 
@@ -70,7 +78,10 @@ def pack_value(value: object) -> bytes:
 
 def unpack_value(data: bytes) -> Any:
     """A result. Raises DecodeError only."""
-    return _unpack(data, PAYLOAD_DEPTH_MAX)
+    value = _unpack(data, PAYLOAD_DEPTH_MAX)
+    if type(value) is Foreign:
+        raise value.refusal()
+    return value
 
 
 def _are_names(kwargs: dict[Any, Any]) -> bool:
@@ -100,10 +111,7 @@ def _pack(value: object, depth_max: int) -> bytes:
 def _check(value: object, data: bytes, depth_max: int) -> None:
     """Refuse what the other side would refuse to read."""
     if len(data) > PAYLOAD_BYTES_MAX:
-        raise TooLarge(
-            f"{len(data)} bytes of payload; the limit is {PAYLOAD_BYTES_MAX}. "
-            "Put large data into a file or an object store and send its address"
-        )
+        raise too_large(len(data))
     if len(data) <= PAYLOAD_ITEMS_MAX and not _may_be_deep(data):
         return
     try:
@@ -185,12 +193,17 @@ def _read(data: bytes, level: int) -> Any:
 
 
 def _hook(level: int) -> Callable[[int, bytes], object]:
-    boxes: dict[int, Callable[[Any], object]] = {TUPLE: tuple, SET: set, FROZENSET: frozenset}
+    boxes: dict[int, Callable[[Any], object]] = {
+        TUPLE: tuple,
+        SET: set,
+        FROZENSET: frozenset,
+        SECRET: _opened,
+    }
 
     def from_ext(code: int, body: bytes) -> object:
         box = boxes.get(code)
         if box is None:
-            read = READERS.get(code)
+            read = Foreign if code == PACKED_OTHERWISE else READERS.get(code)
             if read is None:
                 raise DecodeError(f"extension {code} is not known to this version of taskq")
             return read(body)
@@ -204,6 +217,11 @@ def _hook(level: int) -> Callable[[int, bytes], object]:
     return from_ext
 
 
+def _opened(items: list[Any]) -> Secret[Any]:
+    (value,) = items
+    return Secret(value)
+
+
 _HOOKS: Final[list[Callable[[int, bytes], object]]] = []
 _HOOKS.extend(_hook(level) for level in range(_CALL_DEPTH_MAX))
 
@@ -214,15 +232,16 @@ def _may_be_deep(data: bytes) -> bool:
 
 def _is_deeper(value: object, depth_max: int) -> bool:
     """Level by level, so that the depth of the value is never the depth of our own stack."""
-    boxes = frozenset({list, dict, tuple, set, frozenset})
+    boxes = frozenset({list, dict, tuple, set, frozenset, Secret})
     level: list[Any] = [value] if type(value) in boxes else []
     for _ in range(depth_max):
-        level = [
-            item
-            for box in level
-            for item in (box.values() if type(box) is dict else box)
-            if type(item) in boxes
-        ]
+        level = [item for box in level for item in _inside(box) if type(item) in boxes]
         if not level:
             return False
     return True
+
+
+def _inside(box: Any) -> Iterable[Any]:
+    if type(box) is Secret:
+        return (box.reveal(),)
+    return box.values() if type(box) is dict else box

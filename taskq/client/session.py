@@ -45,7 +45,7 @@ from taskq.protocol.messages import (
     Welcome,
 )
 
-NewJob = tuple[bytes, Terms, bytes, Ext | None]  # id, terms, payload, and what is rare
+NewJob = tuple[bytes, Terms, bytes, Ext | None, int]  # id, terms, payload, what is rare, flags of the payload
 OnOutcome = Callable[[Outcome], None]
 Answer = (
     JobReport
@@ -151,7 +151,7 @@ class ClientSession:
         batch: _Batch | None = self._open
         last_terms: Terms | None = None
         index = 0
-        for id, terms, payload, ext in jobs:
+        for id, terms, payload, ext, flags in jobs:
             if (
                 batch is None
                 or len(batch.jobs) >= limits.BATCH_MAX
@@ -162,9 +162,9 @@ class ClientSession:
                 last_terms = None
             if terms is not last_terms:
                 index, last_terms = batch.index(terms), terms
-            if ext:
-                batch.jobs.append(JobSpec(id, index, payload, 0, ext))
-                batch.bytes += limits.EXT_BYTES_MAX if len(ext) > 1 else _KEYED_BYTES
+            if ext or flags:
+                batch.jobs.append(JobSpec(id, index, payload, flags, ext))
+                batch.bytes += limits.EXT_BYTES_MAX if ext and len(ext) > 1 else _KEYED_BYTES
             else:
                 batch.jobs.append(JobSpec(id, index, payload))
             batch.bytes += len(payload) + _JOB_BYTES

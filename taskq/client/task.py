@@ -2,21 +2,22 @@
 
 import functools
 import inspect
-import sys
 from collections.abc import Callable, Coroutine
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from taskq.client.callables import default_name, function_of, is_async_function
 from taskq.client.job import Job
 from taskq.client.options import NO_TERMS, ExecutorName, SubmitOptions, TaskOptions, checked_name
 from taskq.client.signature import CallSignature
 from taskq.client.sync import SyncJob, submit_sync
+from taskq.client.values.foreign import signature_of
 from taskq.errors import ConfigError
 from taskq.protocol.ids import job_slot
-from taskq.protocol.messages import Terms
+from taskq.protocol.messages import COMPRESSED, Terms
 
 if TYPE_CHECKING:
     from taskq.client.app import TaskQ
@@ -41,13 +42,14 @@ class Task(Generic[P, R]):
         executor: ExecutorName,
         signature: CallSignature | None = None,
     ) -> None:
-        functools.update_wrapper(self, fn)
+        # Of an object that can be called, `__dict__` is its own affair.
+        functools.update_wrapper(self, fn, updated=["__dict__"] if inspect.isroutine(fn) else [])
         self.app = app
         self.fn = fn
         self.name = name
         self.settings = options
         self.executor: ExecutorName = executor
-        self.signature = signature or CallSignature(fn, name)
+        self.signature = signature or signature_of(fn, name, app.serializer)
         self.read_result = self.signature.result  # bound once: jobs in their thousands refer to it
 
     def __repr__(self) -> str:
@@ -95,7 +97,8 @@ class Task(Generic[P, R]):
     @cached_property
     def terms(self) -> Terms:
         """The options, as jobs carry them. One object for all jobs, so that they share it on the wire."""
-        return self.settings.terms(self.name, self.app.tasks)
+        terms = self.settings.terms(self.name, self.app.tasks)
+        return replace(terms, reads=COMPRESSED) if self.app.compresses else terms
 
     @cached_property
     def slot(self) -> int:
@@ -149,35 +152,21 @@ def declare(
     app: "TaskQ", fn: Callable[..., Any], name: str | None, executor: str | None, options: TaskOptions
 ) -> Task[..., Any]:
     """The task that a decorated function becomes. ConfigError when it cannot be one."""
-    if not callable(fn) or isinstance(fn, Task) or not hasattr(fn, "__qualname__"):
+    if isinstance(fn, Task):
         raise TypeError(f"@task decorates a function, not {fn!r}")
+    fn = function_of(fn, name)
     if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
         raise ConfigError(f"{fn.__qualname__} is a generator, whose values nobody would get; return a list")
-    is_async = inspect.iscoroutinefunction(fn)
+    is_async = is_async_function(fn, executor)
     fitting: ExecutorName = "async" if is_async else "thread"
     if executor not in (None, fitting):
         kind = "an async def" if is_async else "a plain def"
         raise ConfigError(f"{fn.__qualname__} is {kind}: its executor is {fitting!r}, not {executor!r}")
     kind_of_task = AsyncTask if is_async else PlainTask
     checked = checked_name("the name of the task", default_name(fn) if name is None else name)
-    return kind_of_task(app, fn, name=checked, options=options, executor=fitting)
-
-
-def default_name(fn: Callable[..., Any]) -> str:
-    """`module.qualname`."""
-    return f"{module_of(fn)}.{fn.__qualname__}"
-
-
-def module_of(fn: Callable[..., Any]) -> str:
-    """Where it is from. A script's own module gets the name by which a worker imports it."""
-    return _main_name() if fn.__module__ == "__main__" else fn.__module__
-
-
-def _main_name() -> str:
-    main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
-        # `python -m package` runs package.__main__, `python -m module` the module.
-        return str(spec.name)
-    file = getattr(main, "__file__", None)
-    return Path(file).stem if file else "__main__"
+    try:
+        return kind_of_task(app, fn, name=checked, options=options, executor=fitting)
+    except ValueError as error:  # of some that are written in C
+        raise ConfigError(
+            f"{checked} does not say which arguments it takes ({error}); decorate a def that calls it"
+        ) from None

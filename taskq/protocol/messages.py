@@ -107,6 +107,8 @@ class Terms(Part, frozen=True, cache_hash=True):
     resources: Resources = ()
     on_failure: Callback | None = None
     on_dead: Callback | None = None
+    # Flags that whoever submitted the job can read in its result.
+    reads: Annotated[int, Meta(ge=0, le=255)] = 0
 
 
 class Limit(Part, frozen=True):

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from taskq.client.context import Context
 from taskq.client.task import Task
-from taskq.errors import Discard, Retry, Snooze, Throttle
+from taskq.client.values.compression import inflated
+from taskq.errors import DecodeError, Discard, Retry, Snooze, Throttle
 from taskq.limits import HORIZON_MS, TEXT_CHARS_MAX
 from taskq.protocol.messages import Delivery, Ending, Failure, Fault, Terms
 from taskq.worker.faults import fault
@@ -144,6 +145,26 @@ def failure(attempt: Attempt, error: BaseException, step: int) -> Failure:
     except Exception as mistake:
         # `wish.after = "soon"; raise wish`: it cannot be read, so it is a failure as any other.
         return _report(attempt, "failed", fault(mistake))
+
+
+def unknown_task(delivery: Delivery, task: str) -> Failure:
+    """What to report of one that the worker should not have got."""
+    return _rejection(
+        delivery, f"this worker has no task {task!r}; is its module imported by the worker's app?"
+    )
+
+
+def inflate(delivery: Delivery) -> Delivery | Failure:
+    """One with payload flags as it was submitted; or what to report, if it cannot be read here."""
+    try:
+        return replace(delivery, payload=inflated(delivery.payload, delivery.flags), flags=0)
+    except DecodeError as error:
+        return _rejection(delivery, str(error))
+
+
+def _rejection(delivery: Delivery, text: str) -> Failure:
+    told = Fault("taskq.errors.DecodeError", text[:TEXT_CHARS_MAX])
+    return Failure(delivery.id, delivery.lease, "rejected", told, final=True)
 
 
 def stop_failure(attempt: Attempt, stopped: Ending, error: BaseException | None = None) -> Failure:

@@ -19,8 +19,10 @@ def fault(error: BaseException, message: str | None = None) -> Fault:
     text = _message(error) if message is None else message
     return Fault(
         _shorter(_type_name(type(error)), NAME_CHARS_MAX),
-        _shorter(_sendable(text), TEXT_CHARS_MAX),
-        _without_middle(_sendable(_traceback(error)), TRACEBACK_CHARS_MAX),
+        _shorter(_sendable(_shorter(text, TEXT_CHARS_MAX)), TEXT_CHARS_MAX),
+        _without_middle(
+            _sendable(_without_middle(_traceback(error), TRACEBACK_CHARS_MAX)), TRACEBACK_CHARS_MAX
+        ),
     )
 
 

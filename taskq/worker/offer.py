@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from taskq.client.values.compression import LABEL, can_compress
 from taskq.errors import ConfigError
 from taskq.limits import (
     EXT_ITEMS_MAX,
@@ -40,7 +41,7 @@ class Offer:
             tasks={task.name: task.executor for task in tasks},
             queues=list(self.queues or dict.fromkeys(["default", *used])),
             slots=dict(slots),
-            labels=self.labels,
+            labels=_with_zstd(self.labels),
             resources=self.resources,
             weights=list(self.weights),
             is_strict=self.is_strict,
@@ -74,6 +75,11 @@ def offer_of(
         labels=_labels(labels or {}),
         resources=_resources(resources or {}),
     )
+
+
+def _with_zstd(labels: dict[str, str]) -> dict[str, str]:
+    """Compressed jobs go to those that say they can read them."""
+    return {**labels, LABEL[0]: LABEL[1]} if can_compress() and len(labels) < EXT_ITEMS_MAX else labels
 
 
 def parse_queues(text: str) -> tuple[str, ...]:

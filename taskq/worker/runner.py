@@ -14,11 +14,11 @@ from typing import Final
 from msgspec.structs import replace
 
 from taskq.client.context import context_var
-from taskq.limits import LINE_WAIT_MS, TASKS_PER_WORKER_MAX
+from taskq.client.values.compression import smaller_result
+from taskq.limits import COMPRESS_BYTES_MIN, LINE_WAIT_MS, TASKS_PER_WORKER_MAX
 from taskq.protocol.messages import (
     Ending,
     Failure,
-    Fault,
     FromBroker,
     Message,
     ProgressItem,
@@ -27,7 +27,17 @@ from taskq.protocol.messages import (
     Stop,
     Welcome,
 )
-from taskq.worker.attempts import CALLING, PACKING, READING, Attempt, Definition, failure, stop_failure
+from taskq.worker.attempts import (
+    CALLING,
+    PACKING,
+    READING,
+    Attempt,
+    Definition,
+    failure,
+    inflate,
+    stop_failure,
+    unknown_task,
+)
 from taskq.worker.executors.coroutines import Coroutines
 from taskq.worker.executors.deadlines import Deadlines
 from taskq.worker.executors.line import Line, Lines
@@ -203,9 +213,15 @@ class Runner:
     def _take(self, start: Start) -> None:
         delivery, terms = start.delivery, start.terms
         definition = self._definitions.get(terms.task)
-        if definition is None or delivery.flags or self._session.draining:
+        if definition is None or self._session.draining:
             self._refuse(start)
             return
+        if delivery.flags:
+            opened = inflate(delivery)
+            if isinstance(opened, Failure):
+                self._session.fail(opened)
+                return
+            delivery = opened
         attempt = Attempt(delivery, terms, definition, self)
         self._attempts[delivery.lease] = attempt
         line = self._line[definition.executor]
@@ -223,15 +239,8 @@ class Runner:
         if self._session.draining:
             self._session.fail(Failure(delivery.id, delivery.lease, "returned"))
             return
-        if task not in self._definitions:
-            self._warn_unknown(task)
-            text = f"this worker has no task {task!r}; is its module imported by the worker's app?"
-        else:
-            text = (
-                f"this worker does not know payload flags {delivery.flags:#x}: it is older than the producer"
-            )
-        fault = Fault("taskq.errors.DecodeError", text)
-        self._session.fail(Failure(delivery.id, delivery.lease, "rejected", fault, final=True))
+        self._warn_unknown(task)
+        self._session.fail(unknown_task(delivery, task))
 
     def _warn_unknown(self, task: str) -> None:
         if task not in self._unknown and len(self._unknown) < TASKS_PER_WORKER_MAX:
@@ -353,7 +362,10 @@ class Runner:
         if attempt.terms.timeout_ms:
             self._deadlines.clear(delivery.lease)
         if isinstance(outcome, bytes):
-            self._session.succeed(delivery.id, delivery.lease, outcome)
+            flags = 0
+            if len(outcome) > COMPRESS_BYTES_MIN and attempt.terms.reads:
+                outcome, flags = smaller_result(outcome, attempt.terms.reads)
+            self._session.succeed(delivery.id, delivery.lease, outcome, flags)
         else:
             _log(attempt, outcome)
             self._session.fail(outcome)

@@ -1,10 +1,18 @@
 """How jobs are shown in lists."""
 
+import json
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
 from typing import Any
+from uuid import UUID
 
 import pytest
+from pydantic import SecretStr
 
-from taskq.cli.found import about, row
+from taskq import Secret
+from taskq.cli.found import about, as_json_value, row
 from taskq.client.job import JobInfo
 from taskq.protocol.messages import Fault, JobLine
 
@@ -43,3 +51,34 @@ def test_crashes_are_beside_the_tries_that_count(fields: dict[str, Any], tries: 
 )
 def test_what_is_said_of_a_job_first(fields: dict[str, Any], text: str) -> None:
     assert about(info(**fields)) == text
+
+
+def test_whatever_a_value_is_json_can_hold_it() -> None:
+    class Color(Enum):
+        RED = "red"
+
+    @dataclass
+    class Item:
+        price: Decimal
+        color: Color
+        token: Secret[str]
+
+    item = Item(Decimal("1.50"), Color.RED, Secret("hunter2"))
+    found = as_json_value(
+        {
+            (1, 2): item,
+            "a": [math.nan, -math.inf, 1.5],
+            "b": b"x",
+            "c": {UUID(int=1)},
+            "d": SecretStr("hunter2"),
+        }
+    )
+    assert found == {
+        "(1, 2)": {"price": "1.50", "color": "red", "token": "***"},
+        "a": ["nan", "-inf", 1.5],
+        "b": "eA==",
+        "c": [str(UUID(int=1))],
+        "d": "**********",
+    }
+    assert json.loads(json.dumps(found)) == found
+    assert as_json_value(object).startswith("<class")

@@ -43,7 +43,7 @@ def an_id(number: int) -> bytes:
 
 
 def jobs(*numbers: int, terms: Terms = ADD, payload: bytes = b"x") -> list[NewJob]:
-    return [(an_id(number), terms, payload, None) for number in numbers]
+    return [(an_id(number), terms, payload, None, 0) for number in numbers]
 
 
 class Decisions(list[Submission]):

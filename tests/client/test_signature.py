@@ -1,5 +1,6 @@
 """Do the arguments fit, which one cannot be sent, and do they arrive typed as annotated."""
 
+import inspect
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -9,6 +10,8 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from taskq.client.payload import pack_call, pack_value
 from taskq.client.signature import CallSignature
@@ -176,11 +179,10 @@ def test_a_none_stays_none() -> None:
     assert signature.result(pack_value(None)) is None
 
 
-def test_plain_tasks_convert_nothing() -> None:
+def test_plain_results_are_not_looked_at() -> None:
     def task(a: int, b: str, c: list[int], d: dict[str, float], e: Any, f: bytes, g: object) -> list[str]: ...  # type: ignore[empty-body]  # only annotations matter
 
     signature = CallSignature(task, "task")
-    assert signature._conversions == {}
     assert signature._result_conversion is None
 
 
@@ -207,3 +209,26 @@ def test_results_arrive_as_annotated() -> None:
 def test_a_result_that_cannot_be_sent() -> None:
     with pytest.raises(EncodeError, match=r"^t\(\): result: at \[0\]: Weird cannot be sent"):
         CallSignature(plain, "t").encode_result([Weird()])
+
+
+def spread(a: int, b: int = 0, /, c: int = 0, *rest: int, d: int, e: int = 0, **more: int) -> None: ...
+def closed(a: int, /, b: int, c: int = 0, *, d: int, e: int = 0) -> None: ...
+def bare() -> None: ...
+
+
+@given(
+    st.sampled_from([plain, positional, named, anything, spread, closed, bare]),
+    st.integers(0, 5),
+    st.sets(st.sampled_from(["a", "b", "c", "d", "e", "rest", "more", "x"])),
+)
+def test_what_fits_is_what_python_says(fn: Any, count: int, names: set[str]) -> None:
+    args, kwargs = tuple(range(count)), dict.fromkeys(sorted(names), 0)
+    signature = CallSignature(fn, "t")
+    try:
+        inspect.signature(fn).bind(*args, **kwargs)
+    except TypeError:
+        with pytest.raises(TypeError, match=r"^t\(\): "):
+            signature.check(args, kwargs)
+        assert not signature._is_fitting(count, kwargs)
+    else:
+        signature.check(args, kwargs)

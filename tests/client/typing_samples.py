@@ -1,13 +1,15 @@
 """Checked by mypy, never run: each line marked `E` has a planted mistake, and no other line has one."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 from taskq import Context, Depends, Middleware, Outgoing
 from taskq.client.app import TaskQ
 from taskq.client.retry import RetryPolicy
+from taskq.client.values.secrets import Secret
 
 q = TaskQ()
 
@@ -243,3 +245,128 @@ def executors() -> None:
         executor.submit(double)  # E
         print(number, text, raw, numbers, texts, wrong, executor.submit("add", 1).result())
     q.executor(queu="mail")  # E
+
+
+# -- functions of every kind --------------------------------------------------------------------
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def timed(fn: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    @functools.wraps(fn)
+    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        return await fn(*args, **kwargs)
+
+    return wrapper
+
+
+def logged(fn: Callable[P, T]) -> Callable[P, T]:
+    @functools.wraps(fn)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        return fn(*args, **kwargs)
+
+    return wrapper
+
+
+@q.task
+@timed
+async def fetch(url: str, *, tries: int = 3) -> bytes:
+    return url.encode() * tries
+
+
+@q.task(queue="x")
+@logged
+def parse(text: str, /, base: int = 10) -> int:
+    return int(text, base)
+
+
+@q.task
+async def many_of(first: int, *rest: int, **more: str) -> dict[str, int]:
+    return {str(first): len(rest) + len(more)}
+
+
+@q.task
+async def same(value: list[T]) -> T:
+    return value[0]
+
+
+class Machine:
+    def run(self, n: int) -> str:
+        return str(n)
+
+    async def wait(self, n: int) -> str:
+        return str(n)
+
+    def __call__(self, n: int) -> str:
+        return str(n)
+
+    @staticmethod
+    @q.task
+    async def turn(n: int) -> float:
+        return n / 2
+
+
+run = q.task(Machine().run)
+wait = q.task(name="wait")(Machine().wait)
+called = q.task(name="called")(Machine())
+partly = q.task(name="partly")(functools.partial(int, base=2))
+
+
+@q.task
+async def log_in(token: Secret[str], pin: Secret[int] | None = None) -> Secret[str]:
+    length: int = len(token.reveal())
+    wrong: int = token.reveal()  # E
+    print(length, wrong, pin)
+    return token
+
+
+async def kinds() -> None:
+    raw: bytes = await (await fetch.submit("x", tries=1)).result()
+    number: int = await (await parse.submit("ff", base=16)).result()
+    counts: dict[str, int] = await (await many_of.submit(1, 2, 3, a="x")).result()
+    text: str = await (await same.submit(["x"])).result()
+    ran: str = await (await run.submit(1)).result()
+    waited: str = await (await wait.submit(n=1)).result()
+    half: float = await (await Machine.turn.submit(1)).result()
+    again: str = await (await called.submit(1)).result()
+    two: int = await (await partly.submit("10")).result()
+    secret: str = (await (await log_in.submit(Secret("x"), Secret(1))).result()).reveal()
+    await fetch.submit("x", 3)  # E
+    await fetch.submit(5)  # E
+    await parse.submit(text="ff")  # E
+    await parse.options(priority=1).submit("ff", "16")  # E
+    await many_of.submit(1, "2")  # E
+    await many_of.submit(1, a=2)  # E
+    await same.submit("x", 5)  # E
+    await run.submit("x")  # E
+    wait.submit_sync()  # E
+    Machine.turn.call("x")  # E
+    called.call("x")  # E
+    await log_in.submit("x")  # E
+    await log_in.submit(Secret(5))  # E
+    wrong: int = await (await wait.submit(1)).result()  # E
+    late: str = add.options(key="x").submit_sync(1).result()  # E
+    print(raw, number, counts, text, ran, waited, half, again, two, secret, wrong, late)
+
+
+class Json:
+    name = "json"
+    keeps_types = False
+
+    def dumps(self, value: Any, /) -> bytes:
+        return repr(value).encode()
+
+    def loads(self, data: bytes, /) -> Any:
+        return data
+
+
+class Half:
+    name = "half"
+
+
+TaskQ(serializer="pickle", compress=True)
+TaskQ(serializer=Json())
+TaskQ(serializer=Half())  # E
+TaskQ(serializer="json")  # E
+TaskQ(compress="zstd")  # E

@@ -28,6 +28,7 @@ TERMS: Final = m.Terms(
     (("gpu", 1),),
     MOURN,
     MOURN,
+    m.COMPRESSED,
 )
 FAULT: Final = m.Fault("builtins.ValueError", "no such address", "Traceback ...\nValueError")
 FILTER: Final = m.Filter(

@@ -121,7 +121,7 @@ class History:
 
     def on_submitted(self, producer: Producer, first: int, jobs: list[NewJob], *, fresh: bool) -> None:
         numbered = self._numbered.setdefault(producer.session, {})
-        for seq, (id, terms, payload, ext) in enumerate(jobs, first):
+        for seq, (id, terms, payload, ext, _) in enumerate(jobs, first):
             numbered[seq] = id
             if ext and UNIQUE in ext and (unique := read_unique(ext[UNIQUE])).is_replacing:
                 self._replacements.setdefault(unique.digest, []).append((terms, payload))

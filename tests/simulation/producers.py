@@ -178,7 +178,7 @@ class Producer(Process):
                 chosen = self._taste.terms(rng, self.agenda.now.wall_ms)
             assert chosen is not None
             ext = self._taste.ext(rng, self.session, self._line())
-            jobs.append((rng.randbytes(16), chosen, rng.randbytes(rng.randrange(1, 40)), ext))
+            jobs.append((rng.randbytes(16), chosen, rng.randbytes(rng.randrange(1, 40)), ext, 0))
         self.say(jobs, fresh=True)
         self.jobs += jobs
         if rng.random() < 0.8:
@@ -189,7 +189,7 @@ class Producer(Process):
         """A job of ours, and those above it."""
         if not self.jobs:
             return []
-        id, _, _, ext = self.rng.choice(self.jobs)
+        id, _, _, ext, _ = self.rng.choice(self.jobs)
         return [id, *above(ext or {})][: limits.ANCESTORS_MAX]
 
     def say(self, jobs: list[NewJob], *, fresh: bool) -> None:
@@ -206,12 +206,12 @@ class Producer(Process):
         known = others or self.jobs
         if not known:
             return
-        id, terms, payload, ext = self.rng.choice(known)
+        id, terms, payload, ext, flags = self.rng.choice(known)
         if self.rng.random() < 0.3:
             payload += b"!"
         if ext:  # it is bound to one session, and this may be another
             ext = {name: value for name, value in ext.items() if name != "bind"}
-        self.say([(id, terms, payload, ext)], fresh=False)
+        self.say([(id, terms, payload, ext, flags)], fresh=False)
 
     def watch(self, ids: list[bytes]) -> None:
         pending = dict.fromkeys(ids)

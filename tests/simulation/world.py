@@ -214,7 +214,7 @@ class World:
         leaver = self.add_producer()
         self.producers.remove(leaver)  # it cannot be asked for anything else
         later = Terms(task=next(iter(EXECUTORS)), queue=QUEUES[0], delay_ms=60_000)
-        job: NewJob = (leaver.rng.randbytes(16), later, b"bound", {"bind": leaver.session})
+        job: NewJob = (leaver.rng.randbytes(16), later, b"bound", {"bind": leaver.session}, 0)
         self.agenda.after(SECOND, lambda: leaver.say([job], fresh=True))
         self.agenda.after(2 * SECOND, lambda: self.lose_producer(leaver))
         self.agenda.run_until(self.agenda.us + 3 * SECOND)

@@ -53,7 +53,7 @@ async def test_it_announces_what_it_offers() -> None:
         peer = await broker.a_worker()
         (announce,) = [message for message in peer.heard if isinstance(message, Announce)]
         assert (announce.queues, announce.weights) == (["high", "default"], [3, 1])
-        assert (announce.labels, announce.resources) == ({"region": "eu"}, {"gpu": 2})
+        assert (announce.labels, announce.resources) == ({"region": "eu", "taskq.zstd": "yes"}, {"gpu": 2})
         assert announce.declared == [Limit("task", "send", "concurrency", 3)]
         until.set()
         await worker

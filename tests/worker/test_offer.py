@@ -104,7 +104,7 @@ def test_all_of_it_is_announced_with_the_limits_of_the_tasks() -> None:
         {"send": "async", "draw": "thread"},
         ["high", "mail"],
         {"async": 10, "thread": 5},
-        {"region": "eu"},
+        {"region": "eu", "taskq.zstd": "yes"},
         {"gpu": 2},
         [3, 1],
         False,

@@ -1,0 +1,1 @@
+"""What becomes of users' values beside plain packing: secrets, types, other serializers, compression."""
