@@ -179,6 +179,8 @@ class Connection(asyncio.Protocol):
     def _on_beat(self) -> None:
         """Beats, not seconds, are counted: after a long block of our own loop one beat has passed,
         and what arrived meanwhile is read before the next one."""
+        if self._is_parting:  # nothing can be written any more
+            return
         if self._silent_beats >= limits.SILENT_BEATS:
             self.trouble = f"the broker was silent for {limits.SILENT_BEATS} beats"
             self.abort()
