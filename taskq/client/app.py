@@ -30,7 +30,7 @@ from taskq.client.options import (
     durability_of,
     id_of,
 )
-from taskq.client.producer import ASK_TIMEOUT, CONNECT_TIMEOUT, Producer
+from taskq.client.producer import ASK_TIMEOUT, CONNECT_TIMEOUT, Producer, StandIn
 from taskq.client.queues import QueuesControl
 from taskq.client.schedules import Scheduled, ScheduleOptions, Schedules, scheduled
 from taskq.client.seconds import Seconds, millis_of
@@ -102,6 +102,8 @@ class TaskQ:
         self._tasks: dict[str, Task[..., Any]] = {}
         self._producers: dict[asyncio.AbstractEventLoop, Producer] = {}
         self._latest: Producer | None = None
+        self._stand_in: StandIn | None = None
+        self._is_embedded = False
         _apps.add(self)
 
     @property
@@ -211,6 +213,12 @@ class TaskQ:
         if producer is not None:
             await producer.close()
 
+    async def _close_all(self) -> None:
+        """Close the connections of all event loops that have one, from here."""
+        for loop, producer in list(self._producers.items()):
+            if loop.is_running():
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(producer.close(), loop))
+
     async def __aenter__(self) -> Self:
         try:
             await self.connect()
@@ -296,6 +304,11 @@ class TaskQ:
         its jobs. `ready` is set once the lifespan has been entered. Raises Refused when the broker does not
         want this worker, ConfigError when the lifespan fails.
         """
+        if self._stand_in is not None:
+            if ready is not None:
+                ready.set()
+            await (until or asyncio.Event()).wait()  # it runs what there is to run
+            return
         from taskq.embedded import house
 
         seconds = millis_of("grace", grace) / 1000
@@ -307,19 +320,28 @@ class TaskQ:
     ) -> AsyncGenerator[Self, None]:
         """A broker and a worker (see `run_worker`) inside this process, for as long as the block runs.
 
-        It is the real broker, on a free port of 127.0.0.1; this app talks to it meanwhile. With
-        `journal="sqlite:PATH"` what is not done is still there the next time.
+        It is the real broker, on a free port of 127.0.0.1; this app talks to it meanwhile, in all
+        threads. With `journal="sqlite:PATH"` what is not done is still there the next time. ConfigError
+        when the app is in such a block already, or what is said of the worker cannot be.
         """
+        if self._stand_in is not None:
+            yield self
+            return
         from taskq.embedded import house
 
-        usual = self._addresses
-        async with house.broker(journal) as url:
-            self._addresses = addresses_of(url)
-            try:
+        if self._is_embedded:
+            raise ConfigError("this app has a broker in this process already; leave that block first")
+        self._is_embedded = True
+        usual = (self._addresses, self._producers, self._latest)
+        try:
+            async with house.broker(journal) as url:
+                self._addresses, self._producers, self._latest = addresses_of(url), {}, None
                 async with self, house.working(self, **worker):
                     yield self
-            finally:
-                self._addresses = usual
+                await self._close_all()
+        finally:
+            self._addresses, self._producers, self._latest = usual
+            self._is_embedded = False
 
     # -- parts --------------------------------------------------------------------------------
 
@@ -445,6 +467,19 @@ class TaskQ:
         """The same verbs for code without asyncio."""
         return SyncTaskQ(self)
 
+    def _stand_aside(self, stand_in: StandIn) -> Callable[[], None]:
+        """Until the returned is called, this app speaks with `stand_in`, as if it had been made now."""
+        if self._stand_in is not None:
+            raise ConfigError("this app is in a test environment already; leave that one first")
+        usual = (self._producers, self._latest)
+        self._stand_in, self._producers, self._latest = stand_in, {}, None
+
+        def come_back() -> None:
+            self._stand_in = None
+            self._producers, self._latest = usual
+
+        return come_back
+
     def _producer(self) -> Producer:
         """The running loop's connection; made when there is none, or the last one was refused for good."""
         latest = self._latest
@@ -457,7 +492,10 @@ class TaskQ:
         if producer is None or producer.is_over:
             for gone in [each for each in self._producers if each.is_closed()]:
                 del self._producers[gone]
-            producer = Producer(self.urls, name=self._name, token=self.token, role=self._role)
+            if self._stand_in is not None:
+                producer = self._stand_in.producer(self._name, self._role)
+            else:
+                producer = Producer(self.urls, name=self._name, token=self.token, role=self._role)
             self._producers[loop] = producer
         self._latest = producer
         return producer

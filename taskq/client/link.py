@@ -38,6 +38,36 @@ class Speaker(Protocol):
         ...
 
 
+class Carrier(Protocol):
+    """What a link is to those who speak over it: `Link`, or what stands in its place in users' tests."""
+
+    connected: bool
+    fatal: TaskqError | None
+
+    @property
+    def trouble(self) -> str: ...
+    def start(self) -> None: ...
+    def wake(self) -> None: ...
+    async def wait_connected(self, timeout: float | None = None) -> None: ...
+    async def close(self, text: str = "") -> None: ...
+
+
+class MakeCarrier(Protocol):
+    """Makes one for a speaker; `Link` does."""
+
+    def __call__(
+        self,
+        urls: Sequence[str],
+        *,
+        session: bytes,
+        role: Role,
+        speaker: Speaker,
+        name: str = "",
+        token: str | None = None,
+        on_change: Callable[[], None] | None = None,
+    ) -> Carrier: ...
+
+
 class Link:
     """One reconnecting connection. All that is said in one turn of the loop goes out in one write.
 

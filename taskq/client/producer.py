@@ -5,11 +5,11 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from threading import get_ident
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from taskq import limits
 from taskq.client.ids import IdMaker
-from taskq.client.link import Link
+from taskq.client.link import Link, MakeCarrier
 from taskq.client.session import Answer, ClientSession, NewJob, OnAnswer, Submission
 from taskq.errors import ConnectionLost, Refused, TaskqError
 from taskq.protocol.messages import Outcome, Role
@@ -20,7 +20,15 @@ T = TypeVar("T")
 class Producer:
     """Lives on the loop that it is made in, from `start` to `close`. Reconnects by itself."""
 
-    def __init__(self, urls: Sequence[str], *, name: str, token: str | None, role: Role = "producer") -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        name: str,
+        token: str | None,
+        role: Role = "producer",
+        link: MakeCarrier = Link,
+    ) -> None:
         self.session = ClientSession()
         self.ids = IdMaker()
         self.id = os.urandom(16)  # of the session: the broker knows what was submitted by it
@@ -28,7 +36,7 @@ class Producer:
         self._thread = get_ident()
         self._waits: set[asyncio.Future[Any]] = set()
         self._over: TaskqError | None = None
-        self.link = Link(
+        self.link = link(
             urls,
             session=self.id,
             role=role,
@@ -155,6 +163,14 @@ class Producer:
         for future in list(self._waits):
             if not future.done():
                 future.set_exception(error)
+
+
+class StandIn(Protocol):
+    """Stands in for the brokers and workers of an app, in its users' tests."""
+
+    def producer(self, name: str, role: Role) -> Producer:
+        """For the running loop, and to one that is not over there is no second."""
+        ...
 
 
 def resolve(future: "asyncio.Future[T]", value: T) -> None:

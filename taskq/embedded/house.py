@@ -42,18 +42,36 @@ async def broker(journal: str = "memory:") -> AsyncGenerator[str, None]:
 
 @asynccontextmanager
 async def working(q: TaskQ, **options: Unpack[WorkerOptions]) -> AsyncGenerator[None, None]:
-    """A worker for q's tasks for as long as the block runs."""
+    """A worker for q's tasks for as long as the block runs; the block ends when the worker fails."""
     until, ready = asyncio.Event(), asyncio.Event()
     worker = asyncio.create_task(
         run_worker(q, until=until, ready=ready, **options), name="taskq embedded worker"
     )
     is_ready = asyncio.create_task(ready.wait())
+    block = asyncio.current_task()
+    failures: list[BaseException] = []
+
+    def on_end(worker: "asyncio.Task[None]") -> None:
+        error = None if worker.cancelled() else worker.exception()
+        if error is not None and not until.is_set() and block is not None:
+            # Else it would wait for results that nobody can bring.
+            failures.append(error)
+            block.cancel()
+
     try:
         # Whoever submits to a worker whose lifespan has failed would wait for ever.
         await asyncio.wait([worker, is_ready], return_when=asyncio.FIRST_COMPLETED)
         if not worker.done():
+            worker.add_done_callback(on_end)
             yield
+    except BaseException as error:
+        worker.cancel()  # what runs has no grace: nobody wants it any more
+        was_us = bool(failures) and isinstance(error, asyncio.CancelledError)
+        if was_us and block is not None and block.uncancel() == 0:
+            raise failures[0] from None
+        raise
     finally:
         is_ready.cancel()
         until.set()
-        await worker
+        await asyncio.wait([worker])
+    await worker  # raises what it ended with

@@ -6,11 +6,14 @@ import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from threading import Thread
+from time import monotonic
+from typing import Protocol
 
 from taskq.client.app import TaskQ
-from taskq.client.link import Link
+from taskq.client.link import Link, MakeCarrier
 from taskq.errors import Refused
 from taskq.limits import GRACE_MS, VOUCH_EVERY_MS
+from taskq.worker.attempts import Definition
 from taskq.worker.hooks.scope import WorkerScope
 from taskq.worker.loading import definitions_of, schedules_of
 from taskq.worker.offer import offer_of
@@ -32,6 +35,7 @@ async def run_worker(
     name: str = "",
     until: asyncio.Event | None = None,
     ready: asyncio.Event | None = None,
+    place: "Place | None" = None,
 ) -> None:
     """Run q's tasks here until `until` is set, then finish what runs within `grace` seconds.
 
@@ -40,23 +44,25 @@ async def run_worker(
     not want this worker, ConfigError when the lifespan does not start. Nobody else can say that
     this process is alive while a task blocks the loop, so a thread does, over a connection of its own.
     """
-    definitions = definitions_of(q)
+    place = place or Place()
+    definitions = place.definitions(q)
     offer = offer_of(queues, strict=strict, labels=labels, resources=resources)
     loop = asyncio.get_running_loop()
     scope = WorkerScope(q)
     runner = Runner(
-        loop,
+        place.loop(),
         definitions,
         offer,
-        slots=slots_of(concurrency),
+        slots=place.slots(slots_of(concurrency)),
         app=q.name,
         schedules=schedules_of(q),
+        clock=place.clock,
         scope=scope,
     )
     session, token = os.urandom(16), q.token
     name = name or f"{socket.gethostname()}:{os.getpid()}"
     changed = asyncio.Event()
-    link = Link(
+    link = place.link(
         q.urls,
         session=session,
         role="worker",
@@ -69,7 +75,7 @@ async def run_worker(
     await scope.enter()
     if ready is not None:
         ready.set()
-    voucher = _Voucher(q.urls, session, name, token)
+    voucher = place.voucher(q.urls, session, name, token)
     now = asyncio.Event()
     seconds = 0.0
     voucher.start()
@@ -85,7 +91,7 @@ async def run_worker(
         raise
     finally:
         await link.close()
-        await asyncio.to_thread(voucher.stop)
+        await voucher.stop()
         await scope.leave(seconds)
 
 
@@ -102,18 +108,26 @@ class _Voucher:
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._thread = Thread(target=self._run, name="taskq-voucher", daemon=True)
+        self._home = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
 
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
-        """Say that the worker has ended, and end. Blocks for as long as that takes."""
+    async def stop(self) -> None:
+        """Say that the worker has ended, and end."""
         self._loop.call_soon_threadsafe(self._stop.set)
+        # Not in a thread of the loop's executor, which would stay.
+        await self._ended.wait()
         self._thread.join()
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._serve())
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._serve())
+        finally:
+            with contextlib.suppress(RuntimeError):  # that loop is closed: nobody waits
+                self._home.call_soon_threadsafe(self._ended.set)
 
     async def _serve(self) -> None:
         self._link.start()
@@ -124,3 +138,33 @@ class _Voucher:
                 await asyncio.wait_for(self._stop.wait(), VOUCH_EVERY_MS / 1_000)
         self._session.exited(self._child, 0, "the worker has stopped")
         await self._link.close("the worker has stopped")
+
+
+class Voucher(Protocol):
+    """Says to the broker that a worker is alive, from `start` until `stop`, and then that it has ended."""
+
+    def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+class Place:
+    """What a worker has around it: a loop, a clock, a way to its broker. Users' tests have another one."""
+
+    link: MakeCarrier = Link
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    def clock(self) -> float:
+        """Seconds that pass, finer than the loop's."""
+        return monotonic()
+
+    def definitions(self, q: TaskQ) -> list[Definition]:
+        return definitions_of(q)
+
+    def slots(self, slots: dict[str, int]) -> dict[str, int]:
+        """The capacity of each executor, where so much was asked for."""
+        return slots
+
+    def voucher(self, urls: Sequence[str], session: bytes, name: str, token: str | None) -> Voucher:
+        return _Voucher(urls, session, name, token)

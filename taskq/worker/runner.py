@@ -73,6 +73,7 @@ class Runner:
         slots: Mapping[str, int],
         app: str = "",
         schedules: Iterable[ScheduleSpec] = (),
+        clock: Callable[[], float] | None = None,
         scope: WorkerScope | None = None,
     ) -> None:
         # What attempts ask for is there: a lifespan has been entered before.
@@ -87,9 +88,9 @@ class Runner:
         self._deadlines = Deadlines(loop, self._on_deadline)
         self._coroutines = Coroutines(loop, self._end, self.scope)
         self._threads = Threads(loop, slots.get(THREAD, 0), self._work, self._on_thread_done)
-        now = monotonic()  # the loop's own time goes in steps of a ms, under uvloop
+        self._clock = clock or monotonic  # the loop's own time goes in steps of a ms, under uvloop
         starts = ((ASYNC, self._start_task), (THREAD, self._start_thread))
-        self._lines = Lines(Line(name, slots.get(name, 0), start, now) for name, start in starts)
+        self._lines = Lines(Line(name, slots.get(name, 0), start, self._clock()) for name, start in starts)
         self._line = self._lines.by_name
         self._watch: asyncio.TimerHandle | None = None  # over those that wait for slots
         self._unknown: set[str] = set()
@@ -261,12 +262,12 @@ class Runner:
 
     def _look(self) -> None:
         """Has an executor become so quick, or so slow, that it should be given more, or less?"""
-        for line in self._lines.look(monotonic()):
+        for line in self._lines.look(self._clock()):
             self._say_size(line)
 
     def _on_recall(self, recall: Recall) -> None:
         """The session has withdrawn what was extra. What has not begun goes back; what has, goes on."""
-        self._lines.withdraw(monotonic())
+        self._lines.withdraw(self._clock())
         leases = {held.lease: None for held in recall.items}
         for attempt in reversed(self._lines.take_out(leases)):
             self._return(attempt)
@@ -281,7 +282,7 @@ class Runner:
         self._watch = None
         stale = self._lines.take_stale()
         if stale:
-            for line in self._lines.withdraw(monotonic()):
+            for line in self._lines.withdraw(self._clock()):
                 self._say_size(line)
         for attempt in reversed(stale):
             self._return(attempt)

@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Final, NoReturn
 
-from taskq.client.link import Link
+from taskq.client.link import Carrier
 from taskq.worker.runner import Runner
 
 # How long cancelled tasks get for their `finally` blocks before their jobs are given away regardless.
 HAND_BACK_MS: Final = 1_000
 
 
-async def stop(runner: Runner, link: Link, *, grace_ms: int, now: asyncio.Event) -> bool:
+async def stop(runner: Runner, link: Carrier, *, grace_ms: int, now: asyncio.Event) -> bool:
     """End the worker within the grace, or at once when `now` is set meanwhile.
 
     Whether everything has really stopped: if not, what still runs belongs to another worker
@@ -28,7 +28,7 @@ async def stop(runner: Runner, link: Link, *, grace_ms: int, now: asyncio.Event)
     return has_stopped
 
 
-async def until_refused(link: Link, changed: asyncio.Event) -> NoReturn:
+async def until_refused(link: Carrier, changed: asyncio.Event) -> NoReturn:
     """Ends only by raising Refused, when the broker does not want us and trying again cannot help.
 
     `changed` is set by the link's `on_change`.
