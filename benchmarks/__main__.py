@@ -29,6 +29,7 @@ PROGRAMS: Final = (
     "features",
     "bulk",
     "imports",
+    "testing_env",
 )
 HEADS: Final = ("program", "what", "durability", "due", "goal", "measured", "min", "max", "holds")
 LEFT: Final = 3
