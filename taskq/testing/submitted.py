@@ -12,6 +12,7 @@ from taskq.client.extras import read_meta
 from taskq.client.job import Job, moment
 from taskq.client.payload import unpack_call
 from taskq.client.task import Task
+from taskq.client.values.compression import inflated
 from taskq.core.job import Job as Kept
 from taskq.protocol.ext import PARENT
 from taskq.protocol.messages import Terms
@@ -40,7 +41,8 @@ def submitted(q: TaskQ, job: Kept) -> Submitted:
     """`job` as it was accepted. Raises DecodeError as a worker would, when its arguments cannot be read."""
     terms, ext = job.terms, job.ext or {}
     task = q.tasks.get(terms.task)
-    args, kwargs = unpack_call(job.payload) if task is None else task.signature.arguments(job.payload)
+    payload = inflated(job.payload, job.flags)
+    args, kwargs = unpack_call(payload) if task is None else task.signature.arguments(payload)
     named = {} if task is None else inspect.signature(task.fn).bind(*args, **kwargs).arguments
     handle = q.job(job.id.hex())
     if task is not None:
