@@ -18,6 +18,12 @@ PAGES: Final = {
 }
 
 RUNS: Final = (
+    ("hooks.md", "What a worker has"),
+    ("hooks.md", "What a task asks for"),
+    ("hooks.md", "Middleware"),
+    ("hooks.md", "Logs that tell their job"),
+    ("hooks.md", "FastAPI and Starlette"),
+    ("values.md", "What can be sent"),
     ("turns.md", "Whose turn it is"),
     ("turns.md", "How many at once, and how fast"),
     ("turns.md", "Which worker runs what"),
