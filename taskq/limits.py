@@ -231,6 +231,15 @@ GRACE_MS: Final = 30_000
 LEAVE_MS: Final = 1_000
 # A lifespan may load a model for minutes, but people want to know what the worker is waiting for.
 LIFESPAN_SLOW_MS: Final = 10_000
+# An attempt that was told to stop may clean up for so long; then its process is replaced. Well below the
+# broker's backstop, so that the worker's own words, which say more, come first.
+STOP_GRACE_MS: Final = 3_000
+# A process that has not told an attempt to stop so long after its time was up does not answer: its loop is
+# blocked, and its supervisor ends it.
+UNREACHED_MS: Final = 100
+# A process that is stopped (SIGSTOP, a debugger left behind, a disk that hangs) for so long is replaced. As
+# long as a host may be silent.
+STANDSTILL_MS: Final = 10_000
 CHILD_BACKOFF_FIRST_MS: Final = 100
 CHILD_BACKOFF_MAX_MS: Final = 30_000
 # A child that lived this long is no crash loop: the next one starts at once.

@@ -213,7 +213,8 @@ class Success(Part, frozen=True):
 class Failure(Part, frozen=True):
     """An attempt that did not. `after_ms` overrides the backoff; -1 leaves it to the terms.
 
-    `hold_key`: no job of that key in this job's queue is to start for `hold_ms`.
+    `hold_key`: no job of that key in this job's queue is to start for `hold_ms`. `status`: of one that
+    crashed in a process of its own, the exit code, or minus the signal that killed it.
     """
 
     id: Id
@@ -224,6 +225,7 @@ class Failure(Part, frozen=True):
     after_ms: Annotated[int, Meta(ge=-1, le=limits.HORIZON_MS)] = -1
     hold_key: Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)] = ""
     hold_ms: Millis = 0
+    status: Annotated[int, Meta(ge=-256, le=256)] = 0
 
 
 class AttemptReport(Part, frozen=True):
@@ -299,11 +301,17 @@ class Extension(Part, frozen=True):
 
 
 class ChildExit(Part, frozen=True):
-    """A supervised process that ended: its exit code, or minus the signal that killed it."""
+    """A supervised process that ended: its exit code, or minus the signal that killed it.
+
+    `timed_out`: it was killed because the time of these attempts was up, and they could not be reached.
+    `uncounted`: its supervisor ended it, so what else it held is not to blame, and is handed back.
+    """
 
     session: Id
     status: Annotated[int, Meta(ge=-256, le=256)]
     text: Text = ""
+    timed_out: Annotated[list[Number], Meta(max_length=limits.BATCH_MAX)] = []
+    uncounted: bool = False
 
 
 class ScheduleSpec(Part, frozen=True):

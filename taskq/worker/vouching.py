@@ -1,8 +1,9 @@
 """What a supervisor says about its children. Pure: knows sessions, never processes."""
 
 from collections import deque
+from collections.abc import Sequence
 
-from taskq.limits import CHILDREN_PER_SUPERVISOR_MAX
+from taskq.limits import BATCH_MAX, CHILDREN_PER_SUPERVISOR_MAX
 from taskq.protocol.messages import ChildExit, Exited, FromBroker, Message, Vouch, Welcome
 
 
@@ -23,10 +24,19 @@ class SupervisorSession:
         self._children[session] = None
         self._vouch = True
 
-    def exited(self, session: bytes, status: int, text: str = "") -> None:
-        """Its process has ended: exit code, or minus the signal that killed it."""
+    def exited(
+        self,
+        session: bytes,
+        status: int,
+        text: str = "",
+        *,
+        timed_out: Sequence[int] = (),
+        uncounted: bool = False,
+    ) -> None:
+        """Its process has ended: exit code, or minus the signal that killed it. `timed_out`: leases that we
+        killed it for. `uncounted`: we did, and what else it held is not to blame."""
         del self._children[session]
-        child = ChildExit(session, status, text)
+        child = ChildExit(session, status, text, list(timed_out[:BATCH_MAX]), uncounted)
         self._ended.append(child)
         if self._welcome:
             self._unsaid.append(child)

@@ -6,6 +6,7 @@ from taskq.core import records as r
 from taskq.protocol.messages import MEMORY, AttemptReport, JobReport, JobSpec, Terms
 from tests.simulation.agenda import Violation
 from tests.simulation.alone import Alone
+from tests.simulation.blame import Blame
 from tests.simulation.stories import Stories
 from tests.simulation.ticks import Ticks
 
@@ -60,6 +61,7 @@ class Audit:
         self.made: list[bytes] = []
         self.revived: list[bytes] = []
         self._stories = Stories()
+        self.blame = Blame()
         self.ticked: list[r.Ticked] = []  # what made some of those
         self.ticks = Ticks(wall_is_steady=wall_is_steady)
         self._forgotten_sessions: dict[bytes, None] = {}
@@ -230,6 +232,7 @@ class Audit:
                 )
             self.alone.released(item.id)
             self._stories.released(life, item, record.wall_ms)
+            self.blame.released(item)
             self._count(life, item.id, item.lease, item.failures, item.crashes)
             if item.ending == "crashed":
                 self.crashed.append(item.lease)
@@ -247,6 +250,7 @@ class Audit:
                 raise Violation("I3", f"job {item.id.hex()} has two outcomes: {life.end} and {item}")
             return
         self._stories.ended(life, item)
+        self.blame.ended(item)
         life.end = item
         self.alone.ended(item.id)
         if isinstance(item, r.EndedItem) and item.state == "dead":

@@ -180,6 +180,7 @@ class History:
         delivery = attempt.delivery
         self._agenda.note(worker.name, "reports", ending, delivery.id, delivery.lease)
         self.over[delivery.lease] = None
+        self.audit.blame.reported(delivery.lease)
         self.custody.over(delivery.lease)
         if isinstance(outcome, bytes):
             self.asked[delivery.id].results.append(outcome)
@@ -189,6 +190,10 @@ class History:
 
     def on_died(self, worker: SimWorker) -> None:
         self.custody.died(worker.session)
+
+    def on_put_down(self, worker: SimWorker, leases: list[int]) -> None:
+        self._agenda.note("put down", worker.name, ",".join(map(str, leases)))
+        self.audit.blame.put_down(leases)
 
     # -- the broker's life ------------------------------------------------------------------------
 

@@ -63,6 +63,7 @@ from taskq.protocol.messages import (
     Acked,
     Announce,
     AttemptReport,
+    ChildExit,
     Confirm,
     Failure,
     Held,
@@ -779,6 +780,37 @@ def a_retry_counts_the_attempts_before_it(patch: Patch) -> None:
 @mutant
 def deleting_only_says_so(patch: Patch) -> None:
     patch.set(Verbs, "_forget", lambda self, kept: None)
+
+
+# -- processes that were put down ---------------------------------------------------------------------
+
+
+def _blame(patch: Patch, change: Callable[[ChildExit, Worker | None], ChildExit]) -> None:
+    exited = Presence.exited
+
+    def wrong(self: Presence, child: ChildExit, now: Now) -> None:
+        worker = self._roster.workers.get(child.session)
+        exited(self, change(child, worker) if child.uncounted else child, now)
+
+    patch.set(Presence, "exited", wrong)
+
+
+@mutant
+def a_child_put_down_has_crashed(patch: Patch) -> None:
+    _blame(patch, lambda child, worker: structs.replace(child, timed_out=[], uncounted=False))
+
+
+@mutant
+def all_are_to_blame_for_one(patch: Patch) -> None:
+    def all_of(child: ChildExit, worker: Worker | None) -> ChildExit:
+        return structs.replace(child, timed_out=list(worker.held) if worker is not None else [])
+
+    _blame(patch, all_of)
+
+
+@mutant
+def who_cost_a_process_goes_free(patch: Patch) -> None:
+    _blame(patch, lambda child, worker: structs.replace(child, timed_out=[]))
 
 
 # -- schedules ----------------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ from tests.simulation.process import House, Process, SimLink
 
 EXECUTORS: Final = {"add": "async", "mail": "async", "crunch": "thread"}
 QUEUES: Final = ("default", "slow")
+# What a supervisor says of a process that it killed itself.
+PUT_DOWN: Final = "put down"
 
 
 class Attempt:
@@ -51,6 +53,7 @@ class Observer(Protocol):
     def on_begun(self, worker: "SimWorker", attempt: Attempt) -> None: ...
     def on_reported(self, worker: "SimWorker", attempt: Attempt, ending: str, outcome: object) -> None: ...
     def on_died(self, worker: "SimWorker") -> None: ...
+    def on_put_down(self, worker: "SimWorker", leases: list[int]) -> None: ...
 
 
 class Temper:
@@ -61,12 +64,13 @@ class Temper:
         self.longest_ms = rng.choice((5, 50, 400, 2_000, 6_000))
         self.fails = 0 if kind else rng.choice((0, 10, 40))
         self.overruns = 0 if kind else rng.choice((0, 3))
+        self.hangs = 0 if kind else rng.choice((0, 20))  # of those that run out of time
 
     def steady(self, ms: int) -> None:
         """From now on every attempt succeeds after exactly so long."""
         self.shortest_ms = ms
         self.longest_ms = ms
-        self.fails = self.overruns = 0
+        self.fails = self.overruns = self.hangs = 0
 
 
 class SimWorker(Process):
@@ -196,6 +200,9 @@ class SimWorker(Process):
             if rng.random() < 0.3:
                 self.speaker.extend(*_held(attempt), run_us // MS + 1_000)
                 self.link.wake()
+            elif self.supervisor is not None and rng.random() * 100 < temper.hangs:
+                self.after(terms.timeout_ms * MS, lambda: self._hang(attempt))
+                return
             else:
                 fault = Fault("TimeoutError", "too long")
                 self.after(
@@ -204,6 +211,19 @@ class SimWorker(Process):
                 )
                 return
         self.after(run_us, lambda: self._finish(attempt))
+
+    def _hang(self, attempt: Attempt) -> None:
+        """It holds up its process, and does not hear that its time is up; the supervisor sees that."""
+        if attempt.is_reported or self.supervisor is None:
+            return
+        self.freeze(3600 * SECOND)
+        supervisor, lease = self.supervisor, attempt.delivery.lease
+        supervisor.after(limits.UNREACHED_MS * MS, lambda: supervisor.put_down(self, [lease]))
+
+    def put_down(self, leases: list[int]) -> None:
+        """Killed by its supervisor, for these."""
+        self._observer.on_put_down(self, leases)
+        self.kill()
 
     def _hand_over(self, recall: Recall) -> None:
         """What has not begun goes to others; the session takes no more than there are slots from now on."""
@@ -319,6 +339,7 @@ class SimSupervisor(Process):
         super().__init__(agenda, rng, name)
         self.session = rng.randbytes(16)
         self.children: list[SimWorker] = []
+        self._put_down: dict[bytes, list[int]] = {}
         self.speaker = SupervisorSession()
         self.link = SimLink(self, house, session=self.session, role="supervisor", speaker=self.speaker)
 
@@ -344,9 +365,19 @@ class SimSupervisor(Process):
         """SIGCHLD, some moments later."""
         self.after(self.rng.randrange(1, 5 * MS), lambda: self._bury(worker))
 
+    def put_down(self, worker: SimWorker, leases: list[int]) -> None:
+        """The time of these is up, and their process does not answer."""
+        if worker.is_alive:
+            self._put_down[worker.session] = leases
+            worker.put_down(leases)
+
     def _bury(self, worker: SimWorker) -> None:
         self.children.remove(worker)
-        self.speaker.exited(worker.session, 0 if worker.is_leaving else -9, "killed")
+        if worker.session in self._put_down:
+            leases = self._put_down.pop(worker.session)
+            self.speaker.exited(worker.session, -9, PUT_DOWN, timed_out=leases, uncounted=True)
+        else:
+            self.speaker.exited(worker.session, 0 if worker.is_leaving else -9, "killed")
         self.link.wake()
 
     def _vouch(self) -> None:

@@ -1,6 +1,6 @@
 """Attempts: leases given, kept, ended. `(job, lease)` is the fencing token of all that a worker says."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import islice
 from random import Random
 
@@ -223,11 +223,10 @@ class Attempts:
         *,
         by: str,
         lost: bool = False,
-        status: int = 0,
     ) -> None:
         """The running attempts of these jobs ended in failure: again later, or never. `by`: the name of
         their worker. `lost`: says who gave it up, not the worker; should that come back, the attempts may
-        go on. `status`: how its process ended."""
+        go on."""
         again: list[tuple[Job, r.Release, int]] = []
         waiting: dict[bytes, bytes] = {}
         for job, failure in ended:
@@ -241,9 +240,7 @@ class Attempts:
                 self._controls.hold_key(job, failure.hold_key, failure.hold_ms, reason, now)
             verdict = judge(job, failure, self._rng)
             number = job.failures + job.crashes + 1
-            report = told(
-                failure, attempt=number, started_ms=job.started_ms, worker=by, status=status, now=now
-            )
+            report = told(failure, attempt=number, started_ms=job.started_ms, worker=by, now=now)
             if verdict.dead:
                 self._endings.die(job, failure, verdict, report, now)
             elif job.turn == OVERDUE:
@@ -314,19 +311,36 @@ class Attempts:
         if worker is not None and worker.peer:
             self._out.stop(worker.peer, Stop(job.id, job.lease, reason))
 
-    def bury(self, worker: Worker, text: str, now: Now, *, status: int = 0) -> None:
-        """A worker is dead: what it held is given to others at once."""
+    def bury(
+        self,
+        worker: Worker,
+        text: str,
+        now: Now,
+        *,
+        status: int = 0,
+        timed_out: Collection[int] = (),
+        uncounted: bool = False,
+    ) -> None:
+        """A worker is dead: what it held is given to others at once. `timed_out`: leases that it was killed
+        for. `uncounted`: it was killed for no fault of the others, which are as good as handed back."""
         self._roster.remove(worker)
         for lease in worker.held:
             self._registry.leave(lease, now.boot_ms)
-        fault = Fault("WorkerDied", text)
-        died = [
-            (job, Failure(job.id, lease, "crashed", fault))
-            for lease, job in worker.held.items()
-            if job.state is RUNNING and job.lease == lease
+        mine = [
+            (lease, job) for lease, job in worker.held.items() if job.state is RUNNING and job.lease == lease
         ]
-        self.end(died, now, by=worker.name, lost=True, status=status)
         worker.held = {}
+        late = dict.fromkeys(timed_out)
+        self.end([(job, _too_late(job, text)) for lease, job in mine if lease in late], now, by=worker.name)
+        rest = [(lease, job) for lease, job in mine if lease not in late]
+        if uncounted:
+            # What is handed back goes to the front, so the last one first.
+            back = [(job, Failure(job.id, lease, "returned")) for lease, job in reversed(rest)]
+            self.end(back, now, by=worker.name, lost=True)
+            return
+        fault = Fault("WorkerDied", text)
+        died = [(job, Failure(job.id, lease, "crashed", fault, status=status)) for lease, job in rest]
+        self.end(died, now, by=worker.name, lost=True)
 
     # -- workers that come back ---------------------------------------------------------------
 
@@ -413,3 +427,10 @@ class Attempts:
         """An older attempt succeeded after all: a newer one is not needed."""
         if job.state is RUNNING and job.lease != lease:
             self.revoke(job, "an earlier attempt has succeeded")
+
+
+def _too_late(job: Job, text: str) -> Failure:
+    """Its process was killed for it."""
+    seconds = job.terms.timeout_ms / 1000
+    why = f"the attempt ran longer than its timeout of {seconds:g} s and could not be stopped; {text}"
+    return Failure(job.id, job.lease, "timed_out", Fault("TimeoutError", why[: limits.TEXT_CHARS_MAX]))

@@ -151,7 +151,14 @@ class Presence:
         worker = self._roster.workers.get(child.session)
         if worker is not None:
             text = child.text or f"exit status {child.status}"
-            self._attempts.bury(worker, text, now, status=child.status)
+            self._attempts.bury(
+                worker,
+                text,
+                now,
+                status=child.status,
+                timed_out=child.timed_out,
+                uncounted=child.uncounted,
+            )
 
     def word_is_due(self, session: bytes, lost_ms: int, now: Now) -> None:
         """A supervisor had a second to say what became of its process."""

@@ -13,9 +13,7 @@ Story = tuple[AttemptReport, ...]
 REPORT_OVERHEAD_BYTES = 32
 
 
-def told(
-    failure: Failure, *, attempt: int, started_ms: int, worker: str, status: int, now: Now
-) -> AttemptReport | None:
+def told(failure: Failure, *, attempt: int, started_ms: int, worker: str, now: Now) -> AttemptReport | None:
     """How an attempt ended; None when there is nothing to tell: it was handed back."""
     if failure.ending == "returned":
         return None
@@ -23,7 +21,7 @@ def told(
     error = f"{fault.type}: {fault.message}" if fault is not None else ""
     if len(error) > limits.STORY_ERROR_CHARS:
         error = error[: limits.STORY_ERROR_CHARS - 1] + "…"
-    return AttemptReport(attempt, failure.ending, started_ms, now.wall_ms, worker, error, status)
+    return AttemptReport(attempt, failure.ending, started_ms, now.wall_ms, worker, error, failure.status)
 
 
 def longer(story: Story, report: AttemptReport | None) -> Story:

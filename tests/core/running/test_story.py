@@ -35,7 +35,7 @@ def test_of_many_snoozes_in_a_row_the_last_is_told() -> None:
 
 def test_long_errors_are_cut() -> None:
     failure = Failure(id_of("a"), 1, "failed", Fault("E", "x" * 5_000))
-    each = told(failure, attempt=1, started_ms=1, worker="w", status=0, now=Now(5, 7))
+    each = told(failure, attempt=1, started_ms=1, worker="w", now=Now(5, 7))
     assert each is not None
     assert len(each.error) == limits.STORY_ERROR_CHARS
     assert (each.started_ms, each.ended_ms) == (1, 7)
