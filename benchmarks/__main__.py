@@ -21,6 +21,7 @@ PROGRAMS: Final = (
     "recovery",
     "faults",
     "crashes",
+    "limits",
     "storm",
     "schedules",
     "connections",

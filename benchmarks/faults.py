@@ -75,7 +75,7 @@ class Hunt:
     def _busy(self, running: set[int]) -> tuple[Worker, int]:
         """The worker that has been there longest of those that run jobs, and its process."""
         return next(
-            (worker, child) for worker in self._workers for child in worker.children() if child in running
+            (worker, child) for worker in self._workers for child in worker.running() if child in running
         )
 
     def _runs(self) -> dict[str, list[Stretch]]:

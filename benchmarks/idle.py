@@ -35,14 +35,16 @@ async def measure(options: Options) -> Report:
             for name, used in meter.read().items():
                 percents.setdefault(name, []).append(used / seconds * 100)
         memory = {name: sum(map(rss_bytes, pids)) / 2**20 for name, pids in groups.items()}
-    both = [(("broker", "journal"), "the broker"), (("worker", "supervisor"), "a worker")]
+    both = [(("broker", "journal"), "the broker"), (("worker", "supervisor", "undertaker"), "a worker")]
     for names, what in both:
         sums = [sum(parts) for parts in zip(*(percents[name] for name in names), strict=True)]
         report.add(f"{what}, idle", "-", "% of a core", sums, bound=NONE_TO_SPEAK_OF)
         for name in names:
             report.add(f"  {name}", "-", "% of a core", percents[name])
             report.add(f"  {name}, resident memory", "-", "MiB", [memory[name]])
-    report.notes.append(f"Over {seconds:g} s a round. A worker is one child process with its supervisor.")
+    report.notes.append(
+        f"Over {seconds:g} s a round. A worker is one child process with its supervisor and undertaker."
+    )
     return report
 
 

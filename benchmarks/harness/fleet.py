@@ -22,6 +22,7 @@ START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
 LOG_LINES_SHOWN: Final = 15
 LISTENING: Final = "listening on "
+UNDERTAKER: Final = "undertaker.py"
 
 
 class FleetError(Exception):
@@ -64,9 +65,10 @@ class Fleet:
         slots: int,
         processes: int = 1,
         env: Mapping[str, str] | None = None,
+        app: str = APP,
     ) -> "Worker":
         """`taskq worker` for the tasks of the benchmarks; it connects by itself."""
-        words = ["worker", APP, "--url", url, "--name", name, "-c", str(slots), "-w", str(processes)]
+        words = ["worker", app, "--url", url, "--name", name, "-c", str(slots), "-w", str(processes)]
         worker = Worker(self.folder, name, words, env or {})
         self._started.append(worker)
         return worker
@@ -162,14 +164,27 @@ class Broker(Process):
 
 
 class Worker(Process):
+    def __init__(
+        self, folder: Path, name: str, words: Iterable[str], env: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(folder, name, words, env)
+        self._held: list[int] = []
+
+    def running(self) -> list[int]:
+        """The processes that run tasks."""
+        return [pid for pid in self.children() if not proc.is_running(pid, UNDERTAKER)]
+
     def stand_still(self) -> None:
-        """Stop the processes that run tasks, as a debugger would; their supervisor still vouches for them."""
-        for child in self.children():
-            os.kill(child, signal.SIGSTOP)
+        """The processes that run tasks do nothing more; their supervisor still vouches for them."""
+        for pid in self.running():
+            proc.hold(pid)
+            self._held.append(pid)
 
     def go_on(self) -> None:
-        for child in self.children():
-            os.kill(child, signal.SIGCONT)
+        for pid in self._held:
+            with contextlib.suppress(ProcessLookupError):
+                proc.let_go(pid)
+        self._held = []
 
     def end(self) -> None:
         # What stands still cannot stop when it is told to.
@@ -177,7 +192,9 @@ class Worker(Process):
         super().end()
 
     def groups(self) -> dict[str, list[int]]:
-        return {"worker": self.children(), "supervisor": [self.pid]}
+        running = self.running()
+        others = [pid for pid in self.children() if pid not in running]
+        return {"worker": running, "supervisor": [self.pid], "undertaker": others}
 
 
 async def wait_until(is_so: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:

@@ -1,12 +1,18 @@
 """What the system knows of a process: CPU, memory, children. Linux only."""
 
+import ctypes
 import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_PTRACE_DETACH: Final = 17
+_PTRACE_SEIZE: Final = 0x4206
+_PTRACE_INTERRUPT: Final = 0x4207
+_WALL: Final = 0x40000000
 
 
 def cpu_seconds(pid: int) -> float:
@@ -43,6 +49,33 @@ def children(pid: int) -> list[int]:
         (began, number) for (state, parent, began), number in found if parent == pid and state not in "ZX"
     ]
     return [number for _, number in sorted(mine)]
+
+
+def is_running(pid: int, name: str) -> bool:
+    """Whether this is what the process was started with, somewhere in its arguments."""
+    try:
+        return name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def hold(pid: int) -> None:
+    """Make a process stand still as a debugger does. Who is only stopped (SIGSTOP) is replaced after a while
+    by its supervisor; who is debugged is let be."""
+    _ptrace(_PTRACE_SEIZE, pid)
+    _ptrace(_PTRACE_INTERRUPT, pid)
+    os.waitpid(pid, _WALL)
+
+
+def let_go(pid: int) -> None:
+    _ptrace(_PTRACE_DETACH, pid)
+
+
+def _ptrace(request: int, pid: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    if libc.ptrace(request, pid, None, None) == -1:
+        raise OSError(ctypes.get_errno(), f"ptrace of {pid}: {os.strerror(ctypes.get_errno())}")
 
 
 @dataclass(frozen=True)

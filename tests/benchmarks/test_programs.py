@@ -40,6 +40,7 @@ async def test_a_fleet_runs_a_job_and_leaves_nothing_behind() -> None:
             "journal": 1,
             "worker": 1,
             "supervisor": 1,
+            "undertaker": 1,
         }
         folder = fleet.folder
     assert set(children(os.getpid())) == before
