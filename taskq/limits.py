@@ -236,7 +236,7 @@ LIFESPAN_SLOW_MS: Final = 10_000
 STOP_GRACE_MS: Final = 3_000
 # A process that has not told an attempt to stop so long after its time was up does not answer: its loop is
 # blocked, and its supervisor ends it.
-UNREACHED_MS: Final = 100
+UNREACHED_MS: Final = 80
 # A process that is stopped (SIGSTOP, a debugger left behind, a disk that hangs) for so long is replaced. As
 # long as a host may be silent.
 STANDSTILL_MS: Final = 10_000

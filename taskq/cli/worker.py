@@ -6,7 +6,7 @@ import click
 
 from taskq import limits
 from taskq.cli.main import Talk
-from taskq.cli.values import AMOUNTS, COUNT, DURATION, PAIRS, joined
+from taskq.cli.values import AMOUNTS, COUNT, DURATION, PAIRS, SIZE, joined
 
 EXAMPLES: Final = """\b
 Examples:
@@ -14,6 +14,7 @@ Examples:
   taskq worker shop.tasks:q -q high:3,default -c 50 -w 4
   taskq worker shop.tasks:q -q urgent,default --strict
   taskq worker shop.tasks:q --label region=eu --label disk=ssd --resource gpu=2
+  taskq worker tasks:q --max-jobs 10k --max-memory 500MB
   taskq worker tasks:q --burst
   taskq worker tasks:q --reload --grace 2s
   TASKQ_URL=taskq://10.0.0.5:7700 TASKQ_TOKEN_FILE=token taskq worker tasks:q
@@ -52,6 +53,20 @@ Examples:
     "-c", "--slots", type=COUNT, default=100, show_default=True, help="Jobs at once in each process."
 )
 @click.option("-w", "--processes", type=COUNT, default=1, show_default=True, help="Processes that run jobs.")
+@click.option(
+    "--process-slots",
+    type=COUNT,
+    default=0,
+    help="In each, processes for tasks with executor='process'; 0: as there are processors for it.",
+)
+@click.option("--max-jobs", type=COUNT, default=0, help="Replace a process after about so many jobs.")
+@click.option(
+    "--max-memory",
+    type=SIZE,
+    default="0",
+    metavar="SIZE",
+    help="Replace a process that takes more memory, such as 500MB. Another is ready first; what runs ends.",
+)
 @click.option("--burst", is_flag=True, help="End when there is nothing left to do.")
 @click.option(
     "--reload", is_flag=True, help="Start anew when a .py in or below the current directory is saved."
@@ -83,6 +98,9 @@ def command(
     resources: tuple[dict[str, int], ...],
     slots: int,
     processes: int,
+    process_slots: int,
+    max_jobs: int,
+    max_memory: int,
     burst: bool,
     reload: bool,
     grace: int,
@@ -112,6 +130,9 @@ def command(
         resources=joined("--resource", resources),
         slots=slots,
         processes=processes,
+        process_slots=process_slots,
+        max_jobs=max_jobs,
+        max_memory_bytes=max_memory,
         grace_ms=grace,
         burst=burst,
         name=name,

@@ -27,7 +27,7 @@ def function_of(fn: Any, name: str | None) -> Callable[..., Any]:
     function: Callable[..., Any] = fn
     if not hasattr(fn, "__qualname__") and name is None:
         raise ConfigError(
-            f'{_described(fn)} has no name by which a worker could find it; say one: q.task(name="...")(...)'
+            f'{described(fn)} has no name by which a worker could find it; say one: q.task(name="...")(...)'
         )
     if _is_method(fn):
         raise ConfigError(
@@ -46,11 +46,30 @@ def is_async_function(fn: Callable[..., Any], executor: str | None) -> bool:
         return False
     if executor is None:
         raise ConfigError(
-            f"{_described(fn)} is an async def behind a plain decorator: does calling it give a coroutine, "
+            f"{described(fn)} is an async def behind a plain decorator: does calling it give a coroutine, "
             "or the result? Let the decorator's own function be async def and await; or say "
             'executor="async" if it gives a coroutine, executor="thread" if it gives the result'
         )
     return executor == "async"
+
+
+def check_importable(fn: Callable[..., Any]) -> None:
+    """Another process has to find it by its name: raises ConfigError when it could not."""
+    name = getattr(fn, "__qualname__", "")
+    if not name:
+        what = "no def"
+    elif "<lambda>" in name:
+        what = "a lambda"
+    elif "<locals>" in name:
+        what = f"made inside {name.split('.<locals>')[0]}()"
+    elif module_of(fn) == "__main__":
+        what = "in no file"
+    else:
+        return
+    raise ConfigError(
+        f"{described(fn)} is {what}, so a process of its own could not import it; executor='process' needs a "
+        "def at the top of a module, or in a class there"
+    )
 
 
 def default_name(fn: Callable[..., Any]) -> str:
@@ -97,6 +116,6 @@ def _innermost(fn: Callable[..., Any]) -> Callable[..., Any]:
     return fn
 
 
-def _described(fn: Any) -> str:
+def described(fn: Any) -> str:
     name: str = getattr(fn, "__qualname__", "")
     return name or repr(fn)

@@ -57,8 +57,8 @@ class Context:
     def extend(self, seconds: Seconds) -> None:
         """This attempt may run `seconds` from now, whatever its timeout was."""
         millis = millis_of("extend", seconds)
+        self.on_extend(millis)  # first: looking it up may fill in the deadline as it was
         self.deadline = datetime.now(UTC) + timedelta(milliseconds=millis)
-        self.on_extend(millis)
 
     def cancel(self, reason: str = "") -> None:
         """For the worker: somebody wants this job stopped."""

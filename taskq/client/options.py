@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from taskq.client.task import Task
 
 DurabilityName = Literal["fsync", "os", "memory"]
-ExecutorName = Literal["async", "thread"]
+ExecutorName = Literal["async", "thread", "process"]
 
 _DURABILITIES: Final[dict[str, Durability]] = {"fsync": FSYNC, "os": OS, "memory": MEMORY}
 _YEAR_10000_S: Final = 253_402_300_800
@@ -78,6 +78,7 @@ class WorkerOptions(TypedDict, total=False):
     """What `run_worker` and `embedded` say of their worker."""
 
     concurrency: int  # how many jobs it runs at once
+    process_slots: int  # processes for tasks with executor="process"
     queues: Iterable[str]  # those it serves, with weights as in "high:3"; default: those of its tasks
     strict: bool  # a later queue only when the earlier ones have nothing
     labels: Mapping[str, str]

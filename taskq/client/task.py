@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, Self
 from msgspec import Struct
 from msgspec.structs import replace
 
-from taskq.client.callables import default_name, function_of, is_async_function
+from taskq.client.callables import check_importable, default_name, described, function_of, is_async_function
 from taskq.client.job import Job
 from taskq.client.options import NO_TERMS, ExecutorName, SubmitOptions, TaskOptions, checked_name
 from taskq.client.signature import CallSignature
@@ -117,7 +117,7 @@ class AsyncTask(Task[P, R]):
 
 
 class PlainTask(Task[P, R]):
-    """A task whose function is a plain `def`; workers run it in a thread."""
+    """A task whose function is a plain `def`; workers run it in a thread, or in a process of its own."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now, as if it were no task."""
@@ -158,15 +158,24 @@ def declare(
     if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
         raise ConfigError(f"{fn.__qualname__} is a generator, whose values nobody would get; return a list")
     is_async = is_async_function(fn, executor)
-    fitting: ExecutorName = "async" if is_async else "thread"
-    if executor not in (None, fitting):
-        kind = "an async def" if is_async else "a plain def"
-        raise ConfigError(f"{fn.__qualname__} is {kind}: its executor is {fitting!r}, not {executor!r}")
     kind_of_task = AsyncTask if is_async else PlainTask
     checked = checked_name("the name of the task", default_name(fn) if name is None else name)
+    fitting = _executor_of(fn, is_async, executor)
     try:
         return kind_of_task(app, fn, name=checked, options=options, executor=fitting)
     except ValueError as error:  # of some that are written in C
         raise ConfigError(
             f"{checked} does not say which arguments it takes ({error}); decorate a def that calls it"
         ) from None
+
+
+def _executor_of(fn: Callable[..., Any], is_async: bool, wanted: str | None) -> ExecutorName:
+    allowed: tuple[ExecutorName, ...] = ("async",) if is_async else ("thread", "process")
+    for executor in allowed:
+        if wanted in (None, executor):
+            if executor == "process":
+                check_importable(fn)
+            return executor
+    kind = "an async def" if is_async else "a plain def"
+    names = " or ".join(map(repr, allowed))
+    raise ConfigError(f"{described(fn)} is {kind}: its executor is {names}, not {wanted!r}")

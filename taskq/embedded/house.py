@@ -13,6 +13,7 @@ from taskq.client.options import WorkerOptions
 from taskq.errors import TaskqError
 from taskq.server.daemon import Daemon
 from taskq.server.settings import BrokerSettings
+from taskq.worker.executors.processes import check_outside
 from taskq.worker.inline import run_worker
 
 __all__ = ["broker", "run_worker", "working"]
@@ -43,6 +44,7 @@ async def broker(journal: str = "memory:") -> AsyncGenerator[str, None]:
 @asynccontextmanager
 async def working(q: TaskQ, **options: Unpack[WorkerOptions]) -> AsyncGenerator[None, None]:
     """A worker for q's tasks for as long as the block runs; the block ends when the worker fails."""
+    check_outside()
     until, ready = asyncio.Event(), asyncio.Event()
     worker = asyncio.create_task(
         run_worker(q, until=until, ready=ready, **options), name="taskq embedded worker"

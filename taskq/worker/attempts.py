@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from msgspec.structs import replace
 
+from taskq.client.callables import module_of
 from taskq.client.context import Context
 from taskq.client.task import Task
 from taskq.client.values.compression import inflated
@@ -34,6 +35,7 @@ class Definition:
         "declared",
         "executor",
         "function",
+        "module",
         "name",
         "pack",
         "queue",
@@ -46,6 +48,8 @@ class Definition:
     def __init__(self, task: Task[..., Any]) -> None:
         self.name = task.name
         self.function = surrounded(task, task.fn)
+        # Of those that a process of its own has to find.
+        self.module = module_of(task.fn) if task.executor == "process" else ""
         self.executor = task.executor
         self.queue = task.settings.queue
         self.retry = task.settings.retry
@@ -167,19 +171,32 @@ def _rejection(delivery: Delivery, text: str) -> Failure:
     return Failure(delivery.id, delivery.lease, "rejected", told, final=True)
 
 
-def stop_failure(attempt: Attempt, stopped: Ending, error: BaseException | None = None) -> Failure:
-    """What to report of an attempt that was told to stop; `error` shows where it was."""
+def why_stopped(attempt: Attempt, ending: Ending, reason: str) -> str:
+    """What an attempt is told when it has to stop."""
+    if ending == "timed_out":
+        return f"ran longer than its timeout of {attempt.terms.timeout_ms / 1_000:g} s"
+    return reason or ending
+
+
+def stop_failure(
+    attempt: Attempt, stopped: Ending, error: BaseException | None = None, *, more: str = ""
+) -> Failure:
+    """What to report of an attempt that was told to stop; `error` shows where it was; `more` is added."""
     if stopped == "returned":
         return _report(attempt, stopped)
-    text, type_name = attempt.reason, ""
+    text, type_name = attempt.reason + more, ""
     if stopped == "timed_out":
-        text = f"ran longer than its timeout of {attempt.terms.timeout_ms / 1_000:g} s"
         # As the broker calls it, and people who look for it; the traceback tells of the cancellation.
         type_name = "TimeoutError"
     if error is None:
         return _report(attempt, stopped, Fault(type_name or stopped, text[:TEXT_CHARS_MAX]))
     told = fault(error, text)
     return _report(attempt, stopped, replace(told, type=type_name or told.type))
+
+
+def crash_failure(attempt: Attempt, text: str, status: int) -> Failure:
+    """What to report of an attempt whose own process ended: exit code, or minus the signal."""
+    return replace(_report(attempt, "crashed", Fault("ProcessDied", text)), status=status)
 
 
 def _failure(attempt: Attempt, error: BaseException, step: int) -> Failure:

@@ -18,12 +18,14 @@ from taskq.client.link import Link
 from taskq.errors import ConfigError, Refused
 from taskq.protocol.messages import ScheduleSpec
 from taskq.worker.attempts import Definition
-from taskq.worker.control import Begin, Control, Failed, Order, Ready, Serving
+from taskq.worker.control import Begin, Control, Failed, Groups, Look, Order, Ready, Serving, Spent
 from taskq.worker.hooks.scope import WorkerScope
 from taskq.worker.loading import definitions_of, load_app, schedules_of
 from taskq.worker.runner import Runner
-from taskq.worker.settings import LoopName, slots_of
+from taskq.worker.settings import LoopName
 from taskq.worker.stopping import first_of, stop, until_refused
+from taskq.worker.tree.docket import Docket
+from taskq.worker.tree.supervision import Supervision
 
 EXIT_REFUSED: Final = 5
 EXIT_CONFIG: Final = 78
@@ -98,10 +100,18 @@ class _Child:
             loop,
             definitions,
             settings.offer,
-            slots=slots_of(settings.slots),
+            slots=settings.capacity,
             app=settings.app,
             schedules=schedules,
             scope=self._scope,
+            supervision=Supervision(
+                app=settings.app,
+                docket=Docket(begin.docket, lambda at: control.say(Look(at))),
+                on_spent=lambda why: control.say(Spent(why)),
+                on_groups=lambda groups: control.say(Groups(groups)),
+                jobs_max=settings.max_jobs,
+                memory_bytes_max=settings.max_memory_bytes,
+            ),
         )
         self._link = Link(
             urls,
@@ -132,6 +142,7 @@ class _Child:
         try:
             self._control.say(Serving())
             self._link.start()
+            self._runner.start()
             await self._until_told()
             end = self._loop.time() + self._settings.grace_ms / 1_000
             has_stopped = await stop(

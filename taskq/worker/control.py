@@ -29,6 +29,7 @@ class Begin(Struct, tag=True):
 
     settings: WorkerSettings
     session: bytes
+    docket: int  # the descriptor of the memory that both share
 
 
 class Ready(Struct, tag=True):
@@ -49,7 +50,25 @@ class Failed(Struct, tag=True):
     text: str
 
 
-FromChild = Ready | Serving | Failed
+class Look(Struct, tag=True):
+    """child: the time of an attempt is up at `at`; look then whether it is over."""
+
+    at: float
+
+
+class Groups(Struct, tag=True):
+    """child: the process groups of the jobs that it runs in processes, all of them."""
+
+    groups: list[int]
+
+
+class Spent(Struct, tag=True):
+    """child: I had better be replaced by another; `why` is for people."""
+
+    why: str
+
+
+FromChild = Ready | Serving | Failed | Look | Groups | Spent
 
 _encode: Final = Encoder().encode
 _from_child: Final[Decoder[FromChild]] = Decoder(FromChild)
@@ -76,7 +95,7 @@ class Control:
         os.set_inheritable(fd, False)  # what a task starts must not hold the line open
         self._socket = socket.socket(fileno=fd)
         self._lines = self._socket.makefile("rb")
-        _die_with_parent(parent)
+        die_with_parent(parent)
 
     def begin(self) -> Begin:
         """The first line; ends the process when there is none."""
@@ -86,6 +105,7 @@ class Control:
         return decode_begin(line)
 
     def say(self, value: FromChild) -> None:
+        """From any thread."""
         self._socket.sendall(encode_line(value))
 
     def listen(self, on_order: Callable[[Order], None]) -> None:
@@ -97,11 +117,14 @@ class Control:
             for line in self._lines:
                 on_order(_order.decode(line))
         # Nobody vouches for us any more and nobody would stop us: what we run is run again elsewhere.
+        # Our tasks' own processes go with us; that ends us too.
+        if os.getpgrp() == os.getpid():
+            os.killpg(os.getpid(), signal.SIGKILL)
         os._exit(1)
 
 
-def _die_with_parent(parent: int) -> None:
-    """Where the system can do it, die with the supervisor even while a task holds the interpreter."""
+def die_with_parent(parent: int) -> None:
+    """Where the system can do it, die with the parent even while a task holds the interpreter."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

@@ -14,6 +14,7 @@ from taskq.client.link import Link, MakeCarrier
 from taskq.errors import Refused
 from taskq.limits import GRACE_MS, VOUCH_EVERY_MS
 from taskq.worker.attempts import Definition
+from taskq.worker.executors.processes import check_outside
 from taskq.worker.hooks.scope import WorkerScope
 from taskq.worker.loading import definitions_of, schedules_of
 from taskq.worker.offer import offer_of
@@ -34,16 +35,19 @@ async def run_worker(
     grace: float = GRACE_MS / 1_000,
     name: str = "",
     until: asyncio.Event | None = None,
+    process_slots: int = 0,
     ready: asyncio.Event | None = None,
     place: "Place | None" = None,
 ) -> None:
     """Run q's tasks here until `until` is set, then finish what runs within `grace` seconds.
 
-    `queues`, `strict`, `labels` and `resources` are as for `offer_of`. Cancelled, it hands back what runs
+    `queues`, `strict`, `labels` and `resources` are as for `offer_of`. `process_slots`: processes for tasks
+    with executor="process"; 0: as many as there are processors. Cancelled, it hands back what runs
     and ends at once. `ready` is set when the lifespan has been entered. Raises Refused when the broker does
     not want this worker, ConfigError when the lifespan does not start. Nobody else can say that
     this process is alive while a task blocks the loop, so a thread does, over a connection of its own.
     """
+    check_outside()
     place = place or Place()
     definitions = place.definitions(q)
     offer = offer_of(queues, strict=strict, labels=labels, resources=resources)
@@ -53,7 +57,7 @@ async def run_worker(
         place.loop(),
         definitions,
         offer,
-        slots=place.slots(slots_of(concurrency)),
+        slots=place.slots(slots_of(concurrency, process_slots)),
         app=q.name,
         schedules=schedules_of(q),
         clock=place.clock,
@@ -81,6 +85,7 @@ async def run_worker(
     voucher.start()
     link.start()
     try:
+        runner.start()
         await first_of(until_refused(link, changed), (until or asyncio.Event()).wait())
         end = loop.time() + grace
         await stop(runner, link, grace_ms=round(grace * 1_000), now=now)

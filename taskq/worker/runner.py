@@ -13,9 +13,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from taskq.client.context import context_var
 from taskq.client.values.compression import smaller_result
-from taskq.limits import COMPRESS_BYTES_MIN, LINE_WAIT_MS, TASKS_PER_WORKER_MAX
+from taskq.limits import COMPRESS_BYTES_MIN, LINE_WAIT_MS
 from taskq.protocol.messages import (
     Ending,
     Failure,
@@ -27,38 +26,36 @@ from taskq.protocol.messages import (
     Stop,
     Welcome,
 )
-from taskq.worker.attempts import (
-    CALLING,
-    PACKING,
-    READING,
-    Attempt,
-    Definition,
-    failure,
-    inflate,
-    stop_failure,
-    unknown_task,
-)
+from taskq.worker.attempts import Attempt, Definition, inflate, stop_failure, why_stopped
+from taskq.worker.executors.calling import call
 from taskq.worker.executors.coroutines import Coroutines
 from taskq.worker.executors.deadlines import Deadlines
 from taskq.worker.executors.line import Line, Lines
+from taskq.worker.executors.processes import Calls, Processes
+from taskq.worker.executors.stops import Stops
 from taskq.worker.executors.threads import Threads
 from taskq.worker.hooks.scope import WorkerScope
+from taskq.worker.idle import Idle
 from taskq.worker.offer import Offer
+from taskq.worker.refusals import Refusals
 from taskq.worker.session import Start, WorkerSession
+from taskq.worker.tree.supervision import UNSUPERVISED, Supervision, Wear
 
 logger = logging.getLogger("taskq.worker")
 
 ASYNC: Final = "async"
 THREAD: Final = "thread"
+PROCESS: Final = "process"
 
 
 class Runner:
     """The Speaker of a worker's connection: runs what is delivered, within the slots of each executor.
 
-    Async tasks are cancelled when they are told to stop or their time is up; one that swallows that
-    keeps its slot until it ends, and what it then returns or raises is reported. A thread cannot be
-    cancelled: its attempt is reported at once, its slot stays taken until the function returns, and
-    meanwhile the broker is told of the smaller capacity.
+    Async tasks are cancelled when they are told to stop or their time is up; what one that swallows
+    that returns or raises within its grace is reported. A thread cannot be cancelled: its attempt is
+    reported at once, its slot stays taken until the function returns, and meanwhile the broker is told
+    of the smaller capacity. A process is killed. Who goes on after the grace is reported, and named: only
+    an end of this process would stop it, and that is asked for.
 
     While attempts are tiny the broker is asked for more than there are slots. What waits for a slot is
     handed back when the broker asks for it, or when it has waited too long.
@@ -75,26 +72,37 @@ class Runner:
         schedules: Iterable[ScheduleSpec] = (),
         clock: Callable[[], float] | None = None,
         scope: WorkerScope | None = None,
+        supervision: Supervision = UNSUPERVISED,
     ) -> None:
         # What attempts ask for is there: a lifespan has been entered before.
         self.scope = scope or WorkerScope()
         self._definitions = {definition.name: definition for definition in definitions}
+        self._has_processes = any(each.executor == PROCESS for each in self._definitions.values())
+        slots = {each: count for each, count in slots.items() if each != PROCESS or self._has_processes}
         announce = offer.announce(self._definitions.values(), slots)
         self._session = WorkerSession(replace(announce, app=app, schedules=list(schedules)))
         self._loop = loop
         self._thread = get_ident()
         self._wake: Callable[[], None] = _nobody_listens
         self._attempts: dict[int, Attempt] = {}
-        self._deadlines = Deadlines(loop, self._on_deadline)
-        self._coroutines = Coroutines(loop, self._end, self.scope)
-        self._threads = Threads(loop, slots.get(THREAD, 0), self._work, self._on_thread_done)
+        self._wear = Wear(supervision)
+        self._deadlines = Deadlines(loop, self._on_deadline, supervision.docket)
+        self._stops = Stops(loop, supervision.docket, self._on_ignored)
+        self._coroutines = Coroutines(loop, self._begin, self._end, self.scope)
+        self._threads = Threads(loop, slots.get(THREAD, 0), call, self._end)
+        calls = Calls(self._begin, self.on_progress, self.on_extend, self._end, self._on_size)
+        self._processes = Processes(loop, slots.get(PROCESS, 0), calls, supervision)
         self._clock = clock or monotonic  # the loop's own time goes in steps of a ms, under uvloop
-        starts = ((ASYNC, self._start_task), (THREAD, self._start_thread))
+        starts = (
+            (ASYNC, self._coroutines.submit),
+            (THREAD, self._start_thread),
+            (PROCESS, self._processes.submit),
+        )
         self._lines = Lines(Line(name, slots.get(name, 0), start, self._clock()) for name, start in starts)
         self._line = self._lines.by_name
         self._watch: asyncio.TimerHandle | None = None  # over those that wait for slots
-        self._unknown: set[str] = set()
-        self._when_idle: list[asyncio.Future[None]] = []
+        self._refusals = Refusals()
+        self._idle = Idle(loop)
         # What the broker wanted so far: tells whether anything came between two looks.
         self.delivered = 0
 
@@ -104,25 +112,24 @@ class Runner:
         """What to call when there is something to say: the link's `wake`."""
         self._wake = wake
 
+    def start(self) -> None:
+        """Before the connection is there: have ready what takes long to start."""
+        if self._has_processes:
+            self._processes.start()
+
     @property
     def is_idle(self) -> bool:
-        """Nothing runs, and the broker has recorded everything that did."""
-        return self._session.idle
+        """Nothing runs or is being started, and the broker has recorded everything that did."""
+        return self._session.idle and self._processes.is_warm
 
     @property
     def is_empty(self) -> bool:
-        """No attempt is left, reported or not yet recorded ones aside."""
-        return not self._attempts
+        """No attempt is left, reports aside that are not recorded yet, and none goes on all the same."""
+        return not self._attempts and not self._stops.ignored
 
     async def wait_idle(self, timeout: float) -> bool:
         """Whether it became idle within so many seconds."""
-        if self._session.idle:
-            return True
-        idle: asyncio.Future[None] = self._loop.create_future()
-        self._when_idle.append(idle)
-        done, _ = await asyncio.wait([idle], timeout=timeout)
-        idle.cancel()
-        return bool(done)
+        return self._session.idle or await self._idle.wait(timeout)
 
     def drain(self) -> None:
         """Take nothing more, and hand back what has not begun; what runs goes on."""
@@ -148,7 +155,9 @@ class Runner:
         if self._watch is not None:
             self._watch.cancel()
         self._deadlines.close()
+        self._stops.close()
         self._threads.close()
+        self._processes.close()
 
     # -- what a running task may ask for, from any thread -------------------------------------------
 
@@ -199,14 +208,16 @@ class Runner:
                     self._on_recall(event)
             self.delivered += len(events)
             self._lines.note_taken()
-        if self._when_idle and self._session.idle:
-            self._tell_idle()
+        if self._idle.is_awaited and self._session.idle:
+            self._idle.come()
 
     def on_lost(self) -> None:
         self._session.on_lost()
 
     def outgoing(self) -> list[Message]:
         self._look()
+        if self._wear.is_counted:
+            self._wear.count(line.ended for line in self._line.values())
         return self._session.outgoing()
 
     # -- starting ---------------------------------------------------------------------------------
@@ -215,7 +226,7 @@ class Runner:
         delivery, terms = start.delivery, start.terms
         definition = self._definitions.get(terms.task)
         if definition is None or self._session.draining:
-            self._refuse(start)
+            self._session.fail(self._refusals.report(start, draining=self._session.draining))
             return
         if delivery.flags:
             opened = inflate(delivery)
@@ -235,28 +246,14 @@ class Runner:
             if self._watch is None:
                 self._watch = self._loop.call_later(LINE_WAIT_MS / 1_000, self._on_watch)
 
-    def _refuse(self, start: Start) -> None:
-        delivery, task = start.delivery, start.terms.task
-        if self._session.draining:
-            self._session.fail(Failure(delivery.id, delivery.lease, "returned"))
-            return
-        self._warn_unknown(task)
-        self._session.fail(unknown_task(delivery, task))
-
-    def _warn_unknown(self, task: str) -> None:
-        if task not in self._unknown and len(self._unknown) < TASKS_PER_WORKER_MAX:
-            self._unknown.add(task)
-            logger.warning("the broker delivered a job of task %r, which this worker does not have", task)
-
-    def _start_task(self, attempt: Attempt) -> None:
-        if attempt.terms.timeout_ms:
-            self._deadlines.set(attempt.delivery.lease, attempt.terms.timeout_ms)
-        self._coroutines.submit(attempt)
-
     def _start_thread(self, attempt: Attempt) -> None:
+        self._begin(attempt)
+        self._threads.submit(attempt)
+
+    def _begin(self, attempt: Attempt) -> None:
+        """Its time counts from now."""
         if attempt.terms.timeout_ms:
             self._deadlines.set(attempt.delivery.lease, attempt.terms.timeout_ms)
-        self._threads.submit(attempt)
 
     # -- more than there are slots ------------------------------------------------------------------
 
@@ -294,32 +291,6 @@ class Runner:
         attempt.stopped = "returned"
         self._report(attempt, stop_failure(attempt, "returned"))
 
-    # -- running ----------------------------------------------------------------------------------
-
-    def _work(self, attempt: Attempt) -> bytes | Failure:
-        """In a thread: one attempt, in a context of its own."""
-        return self.scope.variables.copy().run(self._call, attempt)
-
-    def _call(self, attempt: Attempt) -> bytes | Failure:
-        definition = attempt.definition
-        step = READING
-        try:
-            context_var.set(attempt)
-            args, kwargs = definition.read(attempt.delivery.payload)
-            step = CALLING
-            value = definition.function(*args, **kwargs)
-            step = PACKING
-            return definition.pack(value)
-        except BaseException as error:
-            return failure(attempt, error, step)
-
-    def _on_thread_done(self, attempt: Attempt, outcome: bytes | Failure) -> None:
-        if attempt.is_reported:
-            self._resize(self._line[THREAD], +1)
-            self._release(THREAD)
-            return
-        self._end(attempt, outcome)
-
     # -- stopping ---------------------------------------------------------------------------------
 
     def _on_stop(self, stop: Stop) -> None:
@@ -334,25 +305,43 @@ class Runner:
         if attempt.stopped:
             return
         attempt.stopped = ending
-        attempt.cancel(reason or ending)
+        attempt.cancel(why_stopped(attempt, ending, reason))
         line = self._line[attempt.definition.executor]
         if attempt.is_waiting:
             attempt.is_waiting = False
             line.waiting.remove(attempt)
             self._report(attempt, stop_failure(attempt, ending))
         elif line.name == THREAD:
-            self._resize(line, -1)
-            self._report(attempt, stop_failure(attempt, ending))
+            self._give_up(attempt)
+            self._stops.watch(attempt)
             if attempt.running is not None:  # its thread waits for what is made for it on the loop
-                attempt.running.cancel()
+                attempt.running.cancel(attempt.reason)
+        elif line.name == PROCESS:
+            self._processes.stop(attempt)
         elif attempt.running is not None:
-            attempt.running.cancel()
+            attempt.running.cancel(attempt.reason)
+            self._stops.watch(attempt)
         # Else it has not begun, and is reported when its turn comes.
+
+    def _give_up(self, attempt: Attempt, more: str = "") -> None:
+        """Report it although it goes on, and keeps its slot for as long."""
+        assert attempt.stopped is not None
+        self._resize(self._line[attempt.definition.executor], -1)
+        self._report(attempt, stop_failure(attempt, attempt.stopped, more=more))
+
+    def _on_ignored(self, attempt: Attempt, what: str) -> None:
+        if not attempt.is_reported:
+            self._give_up(attempt, what)
+        self._wear.say(f"a job of task {attempt.terms.task} goes on after it was stopped")
 
     # -- ending -----------------------------------------------------------------------------------
 
     def _end(self, attempt: Attempt, outcome: bytes | Failure) -> None:
-        if not attempt.is_reported:
+        if attempt.stopped:
+            self._stops.ended(attempt)
+        if attempt.is_reported:
+            self._resize(self._line[attempt.definition.executor], +1)
+        else:
             self._report(attempt, outcome)
         self._release(attempt.definition.executor)
 
@@ -387,15 +376,14 @@ class Runner:
         line.extra = min(line.extra, line.slots)
         self._say_size(line)
 
+    def _on_size(self, change: int) -> None:
+        line = self._line[PROCESS]
+        line.resize(change)
+        self._say_size(line)
+
     def _say_size(self, line: Line[Attempt]) -> None:
         self._session.resize(line.name, line.slots, line.extra)
         self._wake()
-
-    def _tell_idle(self) -> None:
-        for idle in self._when_idle:
-            if not idle.done():
-                idle.set_result(None)
-        self._when_idle = []
 
 
 def _nobody_listens() -> None:

@@ -89,7 +89,7 @@ class WorkerSession:
     def succeed(self, id: bytes, lease: int, result: bytes, flags: int = 0) -> None:
         """The attempt succeeded. A result that is too large becomes a final failure."""
         if len(result) > PAYLOAD_BYTES_MAX:
-            self.fail(Failure(id, lease, "failed", _too_large(len(result)), final=True))
+            self.fail(Failure(id, lease, "failed", too_large(len(result)), final=True))
             return
         self._reported[lease] = self._running.pop(lease)
         self._successes.append(Success(id, lease, result, flags))
@@ -288,7 +288,8 @@ def _failure_size(failure: Failure) -> int:
     return len(fault.message) + len(fault.traceback) if fault else 0
 
 
-def _too_large(size: int) -> Fault:
+def too_large(size: int) -> Fault:
+    """Of a result."""
     return Fault(
         "taskq.errors.TooLarge",
         f"the result has {size} bytes; the limit is {PAYLOAD_BYTES_MAX}. "

@@ -1,19 +1,17 @@
 """`taskq worker`: starts the children, vouches for them, replaces the dead, stops them all together.
 
-It never imports the user's code, so nothing that a task does can keep it from its word.
+It never imports the user's code, so nothing that a task does can keep it from its word. For the same reason
+it keeps the time for those who cannot: a child that does not end an attempt whose time is up is ended itself.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, assert_never
 
 from taskq.client.link import Link
 from taskq.errors import ConfigError, Refused, TaskqError
@@ -22,11 +20,15 @@ from taskq.limits import (
     CHILD_BACKOFF_MAX_MS,
     CHILD_STEADY_MS,
     LEAVE_MS,
+    STANDSTILL_MS,
+    UNREACHED_MS,
     VOUCH_EVERY_MS,
 )
-from taskq.worker.control import Begin, Failed, Order, Ready, Serving, decode_from_child, encode_line
+from taskq.worker.control import Failed, FromChild, Groups, Look, Order, Ready, Serving, Spent
 from taskq.worker.settings import WorkerSettings
 from taskq.worker.stopping import HAND_BACK_MS, until_refused
+from taskq.worker.tree.offspring import Offspring, exit_text
+from taskq.worker.tree.undertaker import Undertaker
 from taskq.worker.vouching import SupervisorSession
 
 logger = logging.getLogger("taskq.worker")
@@ -34,7 +36,7 @@ logger = logging.getLogger("taskq.worker")
 # What a child may take, after its grace, to hand back, leave its lifespan and end, before it is killed.
 EXIT_MARGIN_MS: Final = HAND_BACK_MS + LEAVE_MS + 1_000
 EXIT_INTERRUPTED: Final = 130
-_READ_BYTES: Final = 64 * 1024
+_UNREACHED_S: Final = UNREACHED_MS / 1_000
 
 
 def run(settings: WorkerSettings, *, child_module: str = "taskq.worker.child") -> int:
@@ -55,69 +57,6 @@ async def _serve(settings: WorkerSettings, child_module: str) -> int:
     return await _Supervisor(settings, child_module).serve()
 
 
-class _Child:
-    """One process and the line to it."""
-
-    def __init__(
-        self, place: int, settings: WorkerSettings, module: str, on_line: Callable[["_Child", bytes], None]
-    ) -> None:
-        self.place = place
-        self.session = os.urandom(16)
-        self._on_line = on_line
-        self._loop = asyncio.get_running_loop()
-        self.started_at = self._loop.time()
-        self._buffer = b""
-        self._socket, theirs = socket.socketpair()
-        self._socket.setblocking(False)
-        with theirs:
-            # A group of its own: a Ctrl-C at the terminal is for the supervisor, who passes it on.
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", module, str(theirs.fileno()), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                process_group=0,
-            )
-        self.pid = self._process.pid
-        self._loop.add_reader(self._socket, self._read)
-        self._send(encode_line(Begin(settings, self.session)))
-
-    def order(self, order: Order) -> None:
-        self._send(encode_line(order))
-
-    def kill(self) -> None:
-        """It and what it started."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-
-    def status(self) -> int | None:
-        """Its exit code, or minus the signal; None while it lives."""
-        return self._process.poll()
-
-    def close(self) -> None:
-        """After its end, or after `kill`."""
-        self._read()  # its last words
-        self._process.wait()
-        self._loop.remove_reader(self._socket)
-        self._socket.close()
-
-    def _send(self, line: bytes) -> None:
-        # Some kB at most: they fit into the socket's buffer, or the child is gone.
-        with contextlib.suppress(OSError):
-            self._socket.send(line)
-
-    def _read(self) -> None:
-        try:
-            data = self._socket.recv(_READ_BYTES)
-        except OSError:
-            data = b""
-        if not data:
-            self._loop.remove_reader(self._socket)
-            return
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
-        for line in lines:
-            self._on_line(self, line)
-
-
 class _Supervisor:
     def __init__(self, settings: WorkerSettings, child_module: str) -> None:
         self._loop = asyncio.get_running_loop()
@@ -127,7 +66,9 @@ class _Supervisor:
         self._link: Link | None = None
         self._changed = asyncio.Event()
         self._refused: asyncio.Task[None] | None = None
-        self._children: dict[int, _Child] = {}
+        self._undertaker = Undertaker()
+        self._children: dict[int, Offspring] = {}
+        self._dying: dict[int, Offspring] = {}  # killed by us, and counted out already
         self._restarts: dict[int, asyncio.TimerHandle] = {}
         # By place: how many children in a row died young there.
         self._short_lives = [0] * settings.processes
@@ -140,7 +81,7 @@ class _Supervisor:
         self._loop.add_signal_handler(signal.SIGCHLD, self._on_child_signal)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_stop_signal)
-        vouching = self._loop.create_task(self._vouch(), name="taskq vouching")
+        watching = self._loop.create_task(self._watch(), name="taskq vouching")
         try:
             for place in range(self._settings.processes):
                 self._start(place)
@@ -148,10 +89,11 @@ class _Supervisor:
         finally:
             self._loop.remove_signal_handler(signal.SIGCHLD)
             self._cancel_restarts()
-            for child in self._children.values():
+            for child in (*self._children.values(), *self._dying.values()):
                 child.kill()
                 child.close()
-            vouching.cancel()
+            self._undertaker.close()
+            watching.cancel()
             if self._refused is not None:
                 self._refused.cancel()
             if self._link is not None:
@@ -160,10 +102,13 @@ class _Supervisor:
             raise self._error
         return EXIT_INTERRUPTED if self._signals > 1 else 0
 
-    async def _vouch(self) -> None:
+    async def _watch(self) -> None:
+        """Say that the children are alive, and see whether they are well."""
         while True:
             self._session.vouch()
             self._wake()
+            for child in list(self._children.values()):
+                self._examine(child)
             await asyncio.sleep(VOUCH_EVERY_MS / 1_000)
 
     def _wake(self) -> None:
@@ -172,15 +117,21 @@ class _Supervisor:
 
     # -- children ---------------------------------------------------------------------------------
 
-    def _start(self, place: int) -> None:
+    def _start(self, place: int, predecessor: Offspring | None = None) -> None:
         self._restarts.pop(place, None)
-        child = _Child(place, self._settings, self._module, self._on_line)
+        child = Offspring(place, self._settings, self._module, self._on_word)
+        child.predecessor = predecessor
         self._children[child.pid] = child
         self._session.started(child.session)
+        self._tell_undertaker()
         self._wake()
 
-    def _on_line(self, child: _Child, line: bytes) -> None:
-        match decode_from_child(line):
+    def _tell_undertaker(self) -> None:
+        everybody = (*self._children.values(), *self._dying.values())
+        self._undertaker.tell(group for child in everybody for group in (child.pid, *child.groups))
+
+    def _on_word(self, child: Offspring, word: FromChild) -> None:
+        match word:
             case Ready(urls, token):
                 if self._link is None:
                     self._connect(urls, token)
@@ -188,6 +139,7 @@ class _Supervisor:
                 is_first, self._has_served = not self._has_served, True
                 if is_first:
                     self._say_ready()
+                self._take_over(child)
             case Failed(code="config", text=text) if self._has_served:
                 # It could be imported, and its lifespan entered, before: somebody is editing, or deploying.
                 logger.error("%s", text)
@@ -195,6 +147,15 @@ class _Supervisor:
                 self._fail(ConfigError(text))
             case Failed(code, text):
                 self._fail(Refused.from_code(code, text))
+            case Look(at):
+                self._look_at(child, at)
+            case Groups(groups):
+                child.groups = groups
+                self._tell_undertaker()
+            case Spent(why):
+                self._retire(child, why)
+            case _:
+                assert_never(word)
 
     def _connect(self, urls: list[str], token: str | None) -> None:
         """The child has imported the app and knows the broker; only now do we."""
@@ -230,34 +191,146 @@ class _Supervisor:
             self._error = error
         self._ended.set()
 
+    # -- their end --------------------------------------------------------------------------------
+
     def _on_child_signal(self) -> None:
+        self._undertaker.check()
         for child in list(self._children.values()):
             status = child.status()
             if status is not None:
                 self._on_exit(child, status)
+        for child in list(self._dying.values()):
+            if child.status() is not None:
+                del self._dying[child.pid]
+                child.close()
+                self._tell_undertaker()
 
-    def _on_exit(self, child: _Child, status: int) -> None:
-        del self._children[child.pid]
-        self._session.exited(child.session, status, _exit_text(status))
-        self._wake()
+    def _on_exit(self, child: Offspring, status: int) -> None:
         if status != 0:
             child.kill()  # what its tasks had started: the jobs run again elsewhere
+        self._count_out(child, status, exit_text(status))
         child.close()
-        if not self._signals and not (self._settings.burst and status == 0):
+        self._follow(child, status)
+
+    def _put_down(
+        self, child: Offspring, text: str, *, timed_out: Sequence[int] = (), uncounted: bool = True
+    ) -> None:
+        """Kill a child that does not do what it should; another takes its place at once. Its jobs are
+        given back before it is really gone: no code of theirs runs any more."""
+        logger.warning("worker process %d: %s", child.pid, text)
+        child.kill()
+        self._dying[child.pid] = child
+        self._count_out(child, -signal.SIGKILL, text, timed_out=timed_out, uncounted=uncounted)
+        self._follow(child, 0)
+
+    def _count_out(
+        self,
+        child: Offspring,
+        status: int,
+        text: str,
+        *,
+        timed_out: Sequence[int] = (),
+        uncounted: bool = False,
+    ) -> None:
+        del self._children[child.pid]
+        child.rest()
+        self._session.exited(child.session, status, text, timed_out=timed_out, uncounted=uncounted)
+        self._tell_undertaker()
+        self._wake()
+
+    def _follow(self, child: Offspring, status: int) -> None:
+        """Somebody takes the place of one that has gone, unless that is provided for already."""
+        if not self._signals and not child.is_retiring and not (self._settings.burst and status == 0):
             self._replace(child, status)
+        for other in list(self._children.values()):
+            if other.place == child.place and other.why_spent:
+                self._retire(other, other.why_spent, is_bad=other.is_bloated)
         if not self._children and not self._restarts:
             self._ended.set()
 
-    def _replace(self, child: _Child, status: int) -> None:
-        lived_ms = (self._loop.time() - child.started_at) * 1_000
-        is_short = status != 0 and lived_ms < CHILD_STEADY_MS
+    def _replace(self, child: Offspring, status: int) -> None:
+        backoff_ms = self._backoff_ms(child, status != 0)
+        if child.pid not in self._dying:
+            what = exit_text(status)
+            logger.warning(
+                "worker process %d ended: %s; the next starts in %d ms", child.pid, what, backoff_ms
+            )
+        self._start_in(backoff_ms, child.place, child.predecessor)
+
+    def _backoff_ms(self, child: Offspring, is_bad: bool) -> int:
+        is_short = is_bad and child.lived_ms < CHILD_STEADY_MS
         short_lives = self._short_lives[child.place] = self._short_lives[child.place] + 1 if is_short else 0
         backoff_ms = 0 if not short_lives else CHILD_BACKOFF_FIRST_MS * 2 ** min(short_lives - 1, 30)
-        backoff_ms = min(backoff_ms, CHILD_BACKOFF_MAX_MS)
-        logger.warning(
-            "worker process %d ended: %s; the next starts in %d ms", child.pid, _exit_text(status), backoff_ms
-        )
-        self._restarts[child.place] = self._loop.call_later(backoff_ms / 1_000, self._start, child.place)
+        return min(backoff_ms, CHILD_BACKOFF_MAX_MS)
+
+    def _start_in(self, backoff_ms: int, place: int, predecessor: Offspring | None) -> None:
+        self._restarts[place] = self._loop.call_later(backoff_ms / 1_000, self._start, place, predecessor)
+
+    # -- replacing one that lives -------------------------------------------------------------------
+
+    def _retire(self, child: Offspring, why: str, *, is_bad: bool = False) -> None:
+        """Another takes its place: that one is ready before this one is told to drain."""
+        if self._signals or child.is_retiring or child.pid not in self._children:
+            return
+        if child.place in self._restarts or any(
+            other.place == child.place for other in self._children.values() if other is not child
+        ):
+            child.why_spent = why  # one at a time: it has only just followed another
+            child.is_bloated = is_bad
+            return
+        logger.info("worker process %d is replaced: %s", child.pid, why)
+        child.is_retiring = True
+        self._start_in(self._backoff_ms(child, is_bad), child.place, child)
+
+    def _take_over(self, child: Offspring) -> None:
+        retiring, child.predecessor = child.predecessor, None
+        if retiring is None or retiring.pid not in self._children or self._signals:
+            return
+        retiring.order("drain")
+        patience_ms = self._settings.grace_ms + EXIT_MARGIN_MS
+        self._loop.call_later(patience_ms / 1_000, self._end_patience, retiring)
+
+    def _end_patience(self, child: Offspring) -> None:
+        if child.pid in self._children:
+            self._put_down(child, "killed by its supervisor: it did not stop within the grace")
+
+    # -- health -----------------------------------------------------------------------------------
+
+    def _look_at(self, child: Offspring, due_at: float) -> None:
+        """See a moment after that time, for it may be busy, whether it has ended an attempt."""
+        if child.pid not in self._children:
+            return
+        at = max(due_at, self._loop.time()) + _UNREACHED_S
+        if child.alarm is not None and child.alarm.when() <= at:
+            return
+        child.rest()
+        child.alarm = self._loop.call_at(at, self._on_alarm, child, at)
+        child.docket.arm(due_at)
+
+    def _on_alarm(self, child: Offspring, planned_at: float) -> None:
+        child.alarm = None
+        due = child.docket.look()
+        # Loops may wake a moment early: what is due at the time that this was set for counts as due.
+        now = max(self._loop.time(), planned_at)
+        late = [entry.lease for entry in due if entry.at + _UNREACHED_S <= now]
+        if late and now - planned_at < _UNREACHED_S:
+            when = f"when the time of {len(late)} of its jobs was up"
+            self._put_down(child, f"killed by its supervisor: it did not answer {when}", timed_out=late)
+        elif due:
+            # If we come too late ourselves, all of this machine may have slept: it gets another chance.
+            self._look_at(child, due[0].at)
+
+    def _examine(self, child: Offspring) -> None:
+        seen = child.vitals.look()
+        if seen is None:
+            return
+        if child.stood_still_ms(seen) >= STANDSTILL_MS:
+            # Counted: a job that stops its own process must not do so for ever.
+            text = f"killed by its supervisor: it stood still for {STANDSTILL_MS / 1_000:g} s"
+            self._put_down(child, text, uncounted=False)
+        elif 0 < self._settings.max_memory_bytes < seen.resident_bytes:
+            megabytes = seen.resident_bytes / 1e6
+            self._retire(child, f"it takes {megabytes:.0f} MB of memory", is_bad=True)
 
     # -- stopping ---------------------------------------------------------------------------------
 
@@ -287,13 +360,5 @@ class _Supervisor:
         self._restarts = {}
 
     def _kill_all(self) -> None:
-        for child in self._children.values():
-            child.kill()
-
-
-def _exit_text(status: int) -> str:
-    if status >= 0:
-        return f"exit code {status}"
-    with contextlib.suppress(ValueError):
-        return f"signal {signal.Signals(-status).name}"
-    return f"signal {-status}"
+        for child in list(self._children.values()):
+            self._put_down(child, "killed by its supervisor: it did not stop in time")

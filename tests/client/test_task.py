@@ -189,3 +189,44 @@ def test_the_context_of_a_running_task() -> None:
         assert (current().cancelled, current().reason) == (True, "enough")
     finally:
         context_var.reset(token)
+
+
+def apart() -> int:
+    """At the top of its module, as a process needs it."""
+    return 1
+
+
+class Shelf:
+    @staticmethod
+    def apart() -> int:
+        return 2
+
+
+def test_a_plain_function_at_the_top_of_a_module_may_have_processes() -> None:
+    q = TaskQ()
+    task = q.task(executor="process")(apart)
+    assert (task.executor, task()) == ("process", 1)
+    assert q.task(executor="process")(Shelf.apart).executor == "process"
+
+
+def test_what_a_process_could_not_import_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    q = TaskQ()
+
+    def nested() -> None: ...
+
+    with pytest.raises(ConfigError, match=r"nested is made inside test_what_a_process_could_not_import"):
+        q.task(executor="process")(nested)
+    with pytest.raises(ConfigError, match="is a lambda, so a process of its own could not import it"):
+        q.task(executor="process", name="x")(lambda: None)
+    monkeypatch.setattr("taskq.client.task._main_name", lambda: "__main__")
+    monkeypatch.setattr(apart, "__module__", "__main__")
+    with pytest.raises(ConfigError, match="apart is in no file"):
+        q.task(executor="process", name="y")(apart)
+    assert not q.tasks
+
+
+def test_an_async_def_has_no_processes() -> None:
+    async def fine() -> None: ...
+
+    with pytest.raises(ConfigError, match="is an async def: its executor is 'async', not 'process'"):
+        TaskQ().task(executor="process")(fine)

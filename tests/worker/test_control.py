@@ -8,7 +8,7 @@ from taskq.worker.settings import WorkerSettings
 
 def test_a_child_is_told_all_that_the_supervisor_was_told() -> None:
     settings = WorkerSettings(app="tasks:q", urls=("taskq://h:1",), token="t", queues=("a",), burst=True)
-    begin = Begin(settings, b"s" * 16)
+    begin = Begin(settings, b"s" * 16, 7)
     assert decode_begin(encode_line(begin)) == begin
 
 

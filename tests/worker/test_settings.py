@@ -39,5 +39,12 @@ def test_what_is_offered_comes_of_the_settings() -> None:
 
 
 def test_threads_are_bounded() -> None:
-    assert slots_of(5) == {"async": 5, "thread": 5}
-    assert slots_of(1_000) == {"async": 1_000, "thread": THREADS_MAX}
+    assert slots_of(5, 2) == {"async": 5, "thread": 5, "process": 2}
+    assert slots_of(1_000, 2) == {"async": 1_000, "thread": THREADS_MAX, "process": 2}
+
+
+def test_the_processors_are_shared_between_the_children() -> None:
+    alone = WorkerSettings(app="tasks:q").capacity["process"]
+    assert alone == slots_of(1)["process"] >= 1
+    assert WorkerSettings(app="tasks:q", processes=2).capacity["process"] == max(alone // 2, 1)
+    assert WorkerSettings(app="tasks:q", processes=2, process_slots=7).capacity["process"] == 7

@@ -13,9 +13,10 @@ import msgspec
 import pytest
 
 from taskq.client.payload import pack_call, unpack_value
-from taskq.protocol.messages import Announce, Drain, Failure, Goodbye, Success, Vouch
+from taskq.protocol.messages import Announce, Drain, Exited, Failure, Goodbye, Success, Vouch
 from taskq.worker.settings import WorkerSettings
 from tests.worker.tiny_broker import PATIENCE, Peer, TinyBroker
+from tests.worker.worker_main import LIMITS
 
 # The processes under test run loops of their own; the test's need not vary.
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio"])
@@ -108,7 +109,12 @@ class World:
         (folder / "app.py").write_text(APP)
         (folder / "lifespan.py").write_text(LIFESPAN)
 
-    async def start(self, **values: Any) -> asyncio.subprocess.Process:
+    async def start(
+        self, *, stop_grace_ms: int | None = None, standstill_ms: int | None = None, **values: Any
+    ) -> asyncio.subprocess.Process:
+        """A worker with these settings; those of our limits that a test does not wait for are its own."""
+        limits = {"STOP_GRACE_MS": stop_grace_ms, "STANDSTILL_MS": standstill_ms}
+        changed = {name: value for name, value in limits.items() if value is not None}
         settings = WorkerSettings(**({"app": "app:q"} | values))
         root = str(Path(__file__).parents[2])
         process = await asyncio.create_subprocess_exec(
@@ -116,7 +122,12 @@ class World:
             str(Path(__file__).with_name("worker_main.py")),
             msgspec.json.encode(settings).decode(),
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": root, "TEST_URL": self.broker.url},
+            env={
+                **os.environ,
+                "PYTHONPATH": root,
+                "TEST_URL": self.broker.url,
+                LIMITS: msgspec.json.encode(changed).decode(),
+            },
             stderr=asyncio.subprocess.PIPE,
         )
         self.processes.append(process)
@@ -343,7 +354,9 @@ async def test_a_blocked_child_is_killed_when_it_cannot_stop(world: World) -> No
     code, _ = await ended(process)
     os.close(release)
     assert code == 130
-    assert world.broker.exits()[peer.hello.session] == (-9, "signal SIGKILL")
+    told = "killed by its supervisor: it did not stop in time"
+    assert world.broker.exits()[peer.hello.session] == (-9, told)
+    assert world.broker.said(Exited)[-1].children[0].uncounted
 
 
 async def test_a_child_that_is_signalled_alone_drains_and_is_replaced(world: World) -> None:

@@ -1,20 +1,37 @@
-"""A worker as a process for the tests: `worker_main.py SETTINGS`, as JSON. Ends as the command would."""
+"""A worker as a process for the tests: `worker_main.py SETTINGS LIMITS`, as JSON. Ends as the command would.
+
+LIMITS are limits of ours that a test cannot wait for, by name.
+"""
 
 import logging
+import os
 import sys
 
 import msgspec
 
+from taskq import limits
 from taskq.cli.exits import exit_for
 from taskq.errors import TaskqError
-from taskq.worker.settings import WorkerSettings
-from taskq.worker.supervisor import run
+
+LIMITS = "TEST_LIMITS"
+
+
+def set_limits() -> None:
+    """Before anything else is imported that reads them."""
+    for name, value in msgspec.json.decode(os.environ.get(LIMITS, "{}")).items():
+        assert hasattr(limits, name), name
+        setattr(limits, name, value)
 
 
 def main() -> int:
+    set_limits()
+    from taskq.worker.settings import WorkerSettings
+    from taskq.worker.supervisor import run
+
     logging.basicConfig(level=logging.ERROR)
     try:
-        return run(msgspec.json.decode(sys.argv[1], type=WorkerSettings))
+        settings = msgspec.json.decode(sys.argv[1], type=WorkerSettings)
+        return run(settings, child_module="tests.worker.child_main")
     except TaskqError as error:
         print(error, file=sys.stderr)
         return exit_for(error)

@@ -26,17 +26,19 @@ WAITS: Final = None
 
 
 class Coroutines:
-    """`submit` attempts; `on_done` is told how each ended, on the loop. Each has the scope's
-    context variables to begin with."""
+    """`submit` attempts; `on_begin` is told, on the loop, before one with a timeout begins, `on_done` how
+    each ended. Each has the scope's context variables to begin with."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        on_begin: Callable[[Attempt], None],
         on_done: Callable[[Attempt, Outcome], None],
         scope: WorkerScope,
     ) -> None:
         self._loop = loop
         self._scope = scope
+        self._on_begin = on_begin
         self._on_done = on_done
         self._next: deque[Attempt] = deque()
         self._servers = 0  # Tasks that will take the next one
@@ -68,6 +70,8 @@ class Coroutines:
             if attempt.stopped:
                 done(attempt, stop_failure(attempt, attempt.stopped))
                 continue
+            if attempt.terms.timeout_ms:
+                self._on_begin(attempt)
             variables = fresh()
             outcome = variables.run(_first_step, attempt)
             if outcome is WAITS:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import Final
 
+from taskq.worker.tree.docket import Docket
+
 # Entries of attempts that are over stay in the heap until they make up half of it and more than this.
 _STALE_FREE: Final = 64
 
@@ -12,9 +14,13 @@ _STALE_FREE: Final = 64
 class Deadlines:
     """Calls `on_due(lease)` when a lease's time is up. Times are those of the loop, in seconds."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_due: Callable[[int], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, on_due: Callable[[int], None], docket: Docket | None = None
+    ) -> None:
+        """`docket`: where the supervisor sees them, should the loop be blocked when one is due."""
         self._loop = loop
         self._on_due = on_due
+        self._docket = docket
         self._due_at: dict[int, float] = {}
         self._heap: list[tuple[float, int]] = []
         # Its time is kept here: uvloop's timers for what is due at once cannot tell theirs.
@@ -26,12 +32,15 @@ class Deadlines:
         due_at = self._loop.time() + timeout_ms / 1_000
         self._due_at[lease] = due_at
         heappush(self._heap, (due_at, lease))
+        if self._docket is not None:
+            self._docket.set(lease, timeout_ms / 1_000)
         if self._timer is None or due_at < self._timer_at:
             self._arm()
 
     def clear(self, lease: int) -> None:
         """The attempt is over."""
-        self._due_at.pop(lease, None)
+        if self._due_at.pop(lease, None) is not None and self._docket is not None:
+            self._docket.clear(lease)
         if len(self._heap) > 2 * len(self._due_at) + _STALE_FREE:
             self._heap = [(due_at, lease) for lease, due_at in self._due_at.items()]
             heapify(self._heap)
@@ -68,7 +77,7 @@ class Deadlines:
         while self._heap and self._heap[0][0] <= now:
             due_at, lease = heappop(self._heap)
             if self._due_at.get(lease) == due_at:
-                del self._due_at[lease]
+                self.clear(lease)
                 self._on_due(lease)
         if self._timer is None:
             self._arm()

@@ -39,6 +39,17 @@ class Line(Generic[A]):
         self.pace = Pace(now)
         self._newest: A | None = None
 
+    def resize(self, change: int) -> None:
+        """So many slots come or go, that nobody has; also below none, until somebody gives his back."""
+        self.slots += change
+        self.free += change
+        self.extra = min(self.extra, max(self.slots, 0))
+        while self.free > 0 and self.waiting:
+            self.free -= 1
+            attempt = self.waiting.popleft()
+            attempt.is_waiting = False
+            self.start(attempt)
+
     def take_out(self, leases: Container[int]) -> list[A]:
         """Those of them that have no slot yet leave the line."""
         out = [attempt for attempt in self.waiting if attempt.delivery.lease in leases]

@@ -19,7 +19,9 @@ class Floor:
     def __init__(self) -> None:
         self.q = TaskQ()
         self.outcomes: dict[int, Outcome] = {}
-        self.coroutines = Coroutines(asyncio.get_running_loop(), self._on_done, WorkerScope())
+        self.begun: list[Attempt] = []
+        loop = asyncio.get_running_loop()
+        self.coroutines = Coroutines(loop, self.begun.append, self._on_done, WorkerScope())
         self._changed = asyncio.Event()
 
     def definition(self, fn: object) -> Definition:

@@ -86,3 +86,17 @@ def test_a_quick_executor_is_to_be_given_more_until_that_is_withdrawn() -> None:
     assert lines.withdraw(1.5) == [line]
     assert line.extra == 0
     assert lines.withdraw(1.5) == []
+
+
+def test_slots_that_come_are_for_those_who_wait_and_slots_that_go_are_nobodys() -> None:
+    begun: list[One] = []
+    line: Line[One] = Line("process", 2, begun.append, 0.0)
+    line.resize(-2)
+    assert (line.slots, line.free) == (0, 0)
+    line.waiting.extend(map(One, (1, 2)))
+    line.resize(+1)
+    assert (leases(begun), begun[0].is_waiting, line.slots, line.free) == ([1], False, 1, 0)
+    line.resize(-1)  # of the one that runs: it has not given it back yet
+    line.free += 1
+    line.resize(+1)
+    assert (leases(begun), line.slots, line.free) == ([1, 2], 1, 0)
