@@ -11,11 +11,11 @@ PATIENCE = 60.0
 SCRIPT = Path(__file__).with_name("job_script.py")
 
 
-async def _run(**env: str) -> tuple[int | None, str, str]:
+async def _run(script: Path = SCRIPT, **env: str) -> tuple[int | None, str, str]:
     root = str(Path(__file__).parents[2])
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        str(SCRIPT),
+        str(script),
         env={**os.environ, "PYTHONPATH": root, **env},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -39,3 +39,8 @@ async def test_a_script_that_starts_when_it_is_imported_is_told_how_to_do_it() -
     code, _, err = await _run(TEST_UNGUARDED="1")
     assert code == 1
     assert "put the start of the program under if __name__ == '__main__':" in err
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio"])
+async def test_each_process_has_a_lifespan_and_dependencies_of_its_own() -> None:
+    assert await _run(SCRIPT.with_name("job_scope.py")) == (0, "(True, 42)\n", "")
