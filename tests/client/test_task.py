@@ -218,7 +218,7 @@ def test_what_a_process_could_not_import_is_refused_at_once(monkeypatch: pytest.
         q.task(executor="process")(nested)
     with pytest.raises(ConfigError, match="is a lambda, so a process of its own could not import it"):
         q.task(executor="process", name="x")(lambda: None)
-    monkeypatch.setattr("taskq.client.task._main_name", lambda: "__main__")
+    monkeypatch.setattr("taskq.client.callables._main_name", lambda: "__main__")
     monkeypatch.setattr(apart, "__module__", "__main__")
     with pytest.raises(ConfigError, match="apart is in no file"):
         q.task(executor="process", name="y")(apart)
