@@ -155,6 +155,24 @@ BULK_AHEAD: Final = 2_500
 # Lists whose next pages are kept ready, and the ids in all of them: 16 MB.
 LISTINGS_KEPT_MAX: Final = 8
 LISTED_IDS_MAX: Final = 1_000_000
+
+# -- inside a job -----------------------------------------------------------------------------
+
+# A checkpoint says how far a job has come: a cursor and some totals. It stays in the broker's memory with
+# its job, and is written to the journal each time.
+CHECKPOINT_BYTES_MAX: Final = 64 * 1024
+# Jobs that one attempt's success brings with it: they are decided and written in one turn.
+OUTBOX_JOBS_MAX: Final = 1_000
+OUTBOX_BYTES_MAX: Final = 2 * 1024 * 1024
+
+# -- waiting for many -------------------------------------------------------------------------
+
+# Jobs that `map` keeps without outcome where nobody says how many: some turns of a hundred workers' slots.
+MAP_WINDOW: Final = 1_000
+# Of what it was given back, out of order or not yet asked for, it keeps as many again: one that is slow
+# must not make the others' slots idle.
+MAP_KEPT: Final = 2
+
 # -- schedules --------------------------------------------------------------------------------
 
 CRON_CHARS_MAX: Final = 200

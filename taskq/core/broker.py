@@ -29,6 +29,7 @@ from taskq.core.intake.arrivals import Arrivals
 from taskq.core.intake.bindings import Bindings
 from taskq.core.intake.bounds import Bounds
 from taskq.core.intake.editing import Editing
+from taskq.core.intake.enclosures import Enclosures
 from taskq.core.intake.held import HeldBack
 from taskq.core.intake.intake import Intake
 from taskq.core.intake.uniqueness import Uniqueness
@@ -49,6 +50,7 @@ from taskq.core.retention import DEAD_BOUNDS, DeadBounds, Retention
 from taskq.core.running.attempts import Attempts
 from taskq.core.running.callbacks import Callbacks
 from taskq.core.running.cancels import Cancels
+from taskq.core.running.checkpoints import Checkpoints
 from taskq.core.running.endings import Endings
 from taskq.core.running.presence import Presence
 from taskq.core.running.waits import Waits, is_wanted
@@ -56,11 +58,13 @@ from taskq.core.state import State
 from taskq.core.timers import Timer, Timers
 from taskq.protocol.messages import (
     Ack,
+    AckAndSubmit,
     Announce,
     AskSettings,
     Bound,
     Bulk,
     Cancel,
+    Checkpoint,
     Drain,
     DropSchedule,
     Edit,
@@ -154,6 +158,8 @@ class Broker:
             self.watchers,
             self.out,
         )
+        self.enclosures = Enclosures(self.intake, self.attempts, self.arrivals)
+        self.checkpoints = Checkpoints(self.ledger, self.intake, self.out)
         self.bindings = Bindings(self.state, self.timers, self.cancels)
         self.presence = Presence(
             self.peers,
@@ -322,6 +328,10 @@ class Broker:
                 self.attempts.extend(self.presence.worker(peer), command.items, now)
             case Progress():
                 self.presence.worker(peer).note(command.items)
+            case Checkpoint():
+                self.checkpoints.save(self.presence.worker(peer), command)
+            case AckAndSubmit():
+                self.enclosures.ack(self.presence.worker(peer), command, now)
             case Steer():
                 self.out.say(peer.number, self.controls.steer(peer.hello.name, command, now))
             case AskSettings():
@@ -383,6 +393,8 @@ class Broker:
             "failed_attempts_total": self.attempts.failed,
             "crashed_attempts_total": self.attempts.crashed,
             "callbacks_total": self.callbacks.made,
+            "checkpoints_total": self.checkpoints.recorded,
+            "outboxes_refused_total": self.enclosures.refused,
         }
 
     def status(self, request: int, now: Now) -> StatusReport:

@@ -158,4 +158,5 @@ def full_job(job: Job, terms: int) -> r.FullJob:
         holder=job.holder,
         started_ms=job.started_ms,
         story=job.story,
+        checkpoint=job.before.checkpoint,
     )

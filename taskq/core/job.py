@@ -5,7 +5,7 @@ from typing import Final
 from msgspec import Struct
 
 from taskq.core.running.story import Story, story_bytes
-from taskq.protocol.messages import Ext, JobStateName, Terms
+from taskq.protocol.messages import Ext, JobStateName, Saved, Terms
 
 SCHEDULED: Final = "scheduled"  # waits for a time: delay, calendar time or backoff
 READY: Final = "ready"  # waits for a worker with room
@@ -34,10 +34,20 @@ OVERDUE: Final = -(2**62)
 
 
 class Before(Struct, gc=False, frozen=True):
-    """What there was before a job's latest attempt. Most have none: they share one of these."""
+    """What a job's attempts have left behind. Most have nothing: they share one of these."""
 
     leases: tuple[int, ...] = ()
     story: Story = ()  # of its attempts that did not succeed
+    checkpoint: Saved | None = None  # also of the latest: what the next one begins with
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        return 0 if self.checkpoint is None else len(self.checkpoint.value)
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in the journal, about."""
+        return story_bytes(self.story) + self.checkpoint_bytes
 
 
 NOTHING: Final = Before()
@@ -104,7 +114,7 @@ class Job(Struct, gc=False, kw_only=True):
     def live_bytes(self) -> int:
         """What its full record takes in the journal, about."""
         if self.before is not NOTHING:
-            return self.size + story_bytes(self.before.story) + RECORD_OVERHEAD_BYTES
+            return self.size + self.before.bytes + RECORD_OVERHEAD_BYTES
         return self.size + RECORD_OVERHEAD_BYTES
 
 

@@ -70,6 +70,10 @@ class Ledger:
         self._add(record, durability if durability == MEMORY else OS)
         self.state.delivered(record, jobs)
 
+    def checkpoint(self, record: r.Checkpointed, durability: int) -> None:
+        self._add(record, durability)
+        self.state.checkpointed(record)
+
     def release(self, record: r.Released, durability: int) -> None:
         self._add(record, durability)
         self.state.released(record)

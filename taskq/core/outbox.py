@@ -36,7 +36,8 @@ class Parcel:
     def add(self, job: Job, lease: int) -> None:
         attempt = job.failures + job.crashes + 1
         terms = self.index.index(job.terms)
-        self.items.append(Delivery(job.id, lease, attempt, terms, job.payload, job.flags, job.ext))
+        saved = job.before.checkpoint
+        self.items.append(Delivery(job.id, lease, attempt, terms, job.payload, job.flags, job.ext, saved))
 
     def messages(self) -> list[Deliver]:
         """In parts that a peer accepts."""
@@ -164,9 +165,12 @@ def _result_bytes(outcome: Outcome) -> int:
 
 
 def _payload_bytes(delivery: Delivery) -> int:
-    if not delivery.ext:
-        return len(delivery.payload)
-    return len(delivery.payload) + limits.EXT_BYTES_MAX
+    size = len(delivery.payload)
+    if delivery.ext:
+        size += limits.EXT_BYTES_MAX
+    if delivery.checkpoint is not None:
+        size += len(delivery.checkpoint.value)
+    return size
 
 
 def _reason_bytes(stop: Stop) -> int:

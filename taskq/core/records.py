@@ -11,12 +11,14 @@ from msgspec import Struct
 from taskq.errors import JournalCorrupt
 from taskq.protocol.messages import (
     AttemptReport,
+    CheckpointItem,
     Ending,
     Ext,
     Fault,
     Held,
     JobSpec,
     JobStateName,
+    Saved,
     ScheduleSpec,
     Steering,
     SteerKind,
@@ -123,6 +125,7 @@ class EndedItem(Record, frozen=True):
     ext: Ext | None = None
     story: tuple[AttemptReport, ...] = ()
     past: list[int] = []  # leases before the last one
+    checkpoint: Saved | None = None
 
 
 class Ended(Record, frozen=True, tag=5):
@@ -157,6 +160,7 @@ class FullJob(Record, frozen=True):
     holder: bytes
     started_ms: int
     story: tuple[AttemptReport, ...] = ()
+    checkpoint: Saved | None = None
 
 
 class Restated(Record, frozen=True, tag=7):
@@ -177,11 +181,17 @@ class SessionRestated(Record, frozen=True, tag=8):
 
 
 class Made(Record, frozen=True, tag=9):
-    """Jobs that the broker submitted itself, in nobody's session: callbacks."""
+    """Jobs in nobody's session: callbacks, and what came with an attempt's success."""
 
     wall_ms: int
     terms: list[Terms]
     jobs: list[JobSpec]
+
+
+class Checkpointed(Record, frozen=True, tag=60):
+    """Running attempts have come so far."""
+
+    items: list[CheckpointItem]
 
 
 class Setting(Record, frozen=True, tag=20):
@@ -309,6 +319,7 @@ OfJobs = (
     Submitted
     | Made
     | Delivered
+    | Checkpointed
     | Released
     | Succeeded
     | Ended

@@ -26,7 +26,7 @@ from taskq.core.job import (
 from taskq.core.planning.schedule import Schedule, schedule_of
 from taskq.core.running.story import longer, story_bytes
 from taskq.protocol.ext import KEY, UNIQUE
-from taskq.protocol.messages import AttemptReport, JobSpec, JobStateName, Terms
+from taskq.protocol.messages import JobSpec, JobStateName, Terms
 
 
 class Session(Struct, gc=False):
@@ -88,6 +88,8 @@ class State:
                 self.made(record, seq)
             case r.Delivered():
                 self.delivered(record)
+            case r.Checkpointed():
+                self.checkpointed(record)
             case r.Released():
                 self.released(record)
             case r.Succeeded():
@@ -200,10 +202,16 @@ class State:
             job.move(RUNNING)
             if job.lease and job.lease != held.lease:
                 leases = (*job.past, job.lease)[-limits.PAST_LEASES_MAX :]
-                job.before = Before(leases, job.story)
+                job.before = Before(leases, job.story, job.before.checkpoint)
             job.lease = held.lease
             job.holder = holder
             job.started_ms = wall_ms
+
+    def checkpointed(self, record: r.Checkpointed) -> None:
+        for item in record.items:
+            job = self.jobs.get(item.id)
+            if job is not None:  # else as in `delivered`
+                self._leave_behind(job, Before(job.past, job.story, item.saved))
 
     def released(self, record: r.Released) -> None:
         for item in record.items:
@@ -215,7 +223,8 @@ class State:
             job.failures = item.failures
             job.crashes = item.crashes
             if item.told is not None:
-                self._tell(job, item.told)
+                story = longer(job.story, item.told)
+                self._leave_behind(job, Before(job.past, story, job.before.checkpoint))
             if not item.lost:
                 job.holder = b""
             if self.lines:
@@ -223,12 +232,11 @@ class State:
             if job.ext and UNIQUE in job.ext:
                 self.uniques.enter(job)
 
-    def _tell(self, job: Job, report: AttemptReport) -> None:
+    def _leave_behind(self, job: Job, before: Before) -> None:
+        self.job_bytes += before.checkpoint_bytes - job.before.checkpoint_bytes
         if job.seq:
-            self.live_bytes -= job.live_bytes
-        job.before = Before(job.past, longer(job.story, report))
-        if job.seq:
-            self.live_bytes += job.live_bytes
+            self.live_bytes += before.bytes - job.before.bytes
+        job.before = before
 
     def succeeded(self, record: r.Succeeded, seq: int) -> None:
         # `_end` and `_keep`, written out: the broker's hottest loop, and 0.3 us a job quicker so.
@@ -251,10 +259,12 @@ class State:
                     if len(job.ext) > 1 or KEY not in job.ext:
                         self.index.leave(job)
                 job_bytes += size
+                if job.before is not NOTHING:
+                    job_bytes += job.before.checkpoint_bytes
+                    if job.seq:
+                        live_bytes -= job.before.bytes
                 if job.seq:
                     live_bytes -= size + RECORD_OVERHEAD_BYTES
-                    if job.before is not NOTHING:
-                        live_bytes -= story_bytes(job.before.story)
             elif item.id in outcomes:  # the outcome written again
                 self._drop_outcome(item.id)
             if terms.keep_ms:
@@ -364,8 +374,8 @@ class State:
             job.ext = full.ext
             job.due_ms = full.due_ms
             job.failures, job.crashes = full.failures, full.crashes
-            if full.story != job.story:
-                job.before = Before(job.past, full.story)
+            if full.story != job.story or full.checkpoint != job.before.checkpoint:
+                job.before = Before(job.past, full.story, full.checkpoint)
             job.seq = seq
             state = cast(JobStateName, intern(full.state))
             if state is not job.state:
@@ -411,7 +421,7 @@ class State:
             failures=full.failures,
             crashes=full.crashes,
             lease=full.lease,
-            before=Before(tuple(full.past), full.story) if full.past or full.story else NOTHING,
+            before=_left_behind(full),
             holder=full.holder,
             started_ms=full.started_ms,
         )
@@ -435,13 +445,13 @@ class State:
     def _count(self, job: Job) -> None:
         queue = job.terms.queue
         self.unfinished[queue] = self.unfinished.get(queue, 0) + 1
-        self.job_bytes += job.size
+        self.job_bytes += job.size + job.before.checkpoint_bytes
         if job.seq:
             self.live_bytes += job.live_bytes
 
     def _discount(self, job: Job) -> None:
         _take_one(self.unfinished, job.terms.queue)
-        self.job_bytes -= job.size
+        self.job_bytes -= job.size + job.before.checkpoint_bytes
         if job.seq:
             self.live_bytes -= job.live_bytes
 
@@ -467,6 +477,12 @@ class State:
             self.live_bytes -= kept.size + RECORD_OVERHEAD_BYTES
 
 
+def _left_behind(full: r.FullJob) -> Before:
+    if not full.past and not full.story and full.checkpoint is None:
+        return NOTHING
+    return Before(tuple(full.past), full.story, full.checkpoint)
+
+
 def _take_one(counts: dict[str, int], queue: str) -> None:
     """Names of queues come from peers: those that count nothing must not pile up."""
     counts[queue] -= 1
@@ -478,4 +494,5 @@ def _size(item: r.EndedItem) -> int:
     """What an outcome carries: for a dead job that is its payload, and mostly a long traceback."""
     fault = item.fault
     text = len(item.reason) + (len(fault.message) + len(fault.traceback) if fault else 0)
-    return len(item.payload) + ext_bytes(item.ext) + text + story_bytes(item.story)
+    saved = 0 if item.checkpoint is None else len(item.checkpoint.value)
+    return len(item.payload) + ext_bytes(item.ext) + text + story_bytes(item.story) + saved

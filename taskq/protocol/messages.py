@@ -181,6 +181,13 @@ class Verdict(Part, frozen=True):
     id: bytes = b""
 
 
+class Saved(Part, frozen=True):
+    """What an attempt has left for the next one. Opaque, as payloads are."""
+
+    value: Annotated[bytes, Meta(max_length=limits.CHECKPOINT_BYTES_MAX)]
+    flags: Annotated[int, Meta(ge=0, le=255)] = 0
+
+
 class Delivery(Part, frozen=True):
     """One attempt of a job, given to a worker. `terms` is an index into the message's terms."""
 
@@ -191,6 +198,7 @@ class Delivery(Part, frozen=True):
     payload: Payload
     flags: Annotated[int, Meta(ge=0, le=255)] = 0
     ext: Ext | None = None
+    checkpoint: Saved | None = None
 
 
 class Fault(Part, frozen=True):
@@ -290,6 +298,21 @@ class ProgressItem(Part, frozen=True):
     done: Count
     total: Count = 0
     text: Text = ""
+
+
+class CheckpointItem(Part, frozen=True):
+    """How far an attempt has come, for the next one if there has to be one."""
+
+    id: Id
+    lease: Number
+    saved: Saved
+
+
+class Unsaved(Part, frozen=True):
+    """A checkpoint that was not recorded: its attempt is over, or the broker takes nothing new."""
+
+    lease: Number
+    code: Literal["stale", "busy"]
 
 
 class Extension(Part, frozen=True):
@@ -751,6 +774,37 @@ class Recall(Message, frozen=True, tag=41):
     items: Annotated[list[Held], Meta(max_length=limits.BATCH_MAX)]
 
 
+# -- inside a job -----------------------------------------------------------------------------
+
+
+class Checkpoint(Message, frozen=True, tag=45):
+    """worker: these attempts have come so far. `seq` comes back; the latest of each counts."""
+
+    seq: Count
+    items: Annotated[list[CheckpointItem], Meta(max_length=limits.BATCH_MAX)]
+
+
+class Checkpointed(Message, frozen=True, tag=46):
+    """broker: recorded, but for those named."""
+
+    seq: Count
+    items: Annotated[list[Unsaved], Meta(max_length=limits.BATCH_MAX)] = []
+
+
+class AckAndSubmit(Message, frozen=True, tag=47):
+    """worker: this one succeeded, and these jobs come of it: all of it, or none. `seq` as in Ack."""
+
+    seq: Count
+    success: Success
+    terms: Annotated[list[Terms], Meta(max_length=limits.BATCH_MAX)]
+    jobs: Annotated[list[JobSpec], Meta(max_length=limits.OUTBOX_JOBS_MAX)]
+
+    @property
+    def items(self) -> list[Success]:
+        """What it reports, as Ack has it."""
+        return [self.success]
+
+
 class Vouch(Message, frozen=True, tag=50):
     """supervisor: these sessions are processes of mine, and alive."""
 
@@ -955,7 +1009,7 @@ FromProducer = (
     | AboutJobs
     | FromIntake
 )
-FromWorker = Announce | Ack | Nack | Extend | Progress | Resume | Drain
+FromWorker = Announce | Ack | Nack | Extend | Progress | Resume | Drain | Checkpoint | AckAndSubmit
 FromSupervisor = Vouch | Exited
 # What the core hears of a peer that has said hello.
 Command = FromProducer | FromWorker | FromSupervisor | Ping
@@ -977,6 +1031,7 @@ Reply = (
     | Revoke
     | Resumed
     | Recall
+    | Checkpointed
     | ScheduleList
     | Refusal
     | Moved

@@ -23,6 +23,8 @@ _HELP = {
     "failed_attempts_total": "Attempts that failed or timed out.",
     "crashed_attempts_total": "Attempts whose worker died.",
     "callbacks_total": "Jobs that the broker submitted itself, after failures and deaths.",
+    "checkpoints_total": "Checkpoints recorded.",
+    "outboxes_refused_total": "Attempts that failed because a job of their outbox was refused.",
     "loop_late_ms": "How late the newest turn began, in ms.",
     "commits_total": "Commits.",
     "journal_bytes": "Bytes in the journal.",

@@ -164,6 +164,11 @@ class Machine(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: self._connected())
+    @rule(data=st.data(), size=st.sampled_from([0, 1, 500]))
+    def checkpoint(self, data: st.DataObject, size: int) -> None:
+        self.world.checkpoint(bytes(size), by=data.draw(st.sampled_from(self._connected())))
+
+    @precondition(lambda self: self._connected())
     @rule(
         data=st.data(), how=st.sampled_from(["kill", "lose", "deafen", "connect", "drain", "block", "vouch"])
     )

@@ -25,12 +25,15 @@ from taskq.core.state import State
 from taskq.protocol.messages import (
     AboutJobs,
     Ack,
+    AckAndSubmit,
     Acked,
     Announce,
     Bound,
     Bulk,
     BulkReport,
     Cancel,
+    Checkpoint,
+    CheckpointItem,
     ChildExit,
     Command,
     Confirm,
@@ -67,6 +70,7 @@ from taskq.protocol.messages import (
     RetryTerms,
     Revoke,
     Role,
+    Saved,
     ScheduleList,
     ScheduleReport,
     ScheduleSpec,
@@ -122,7 +126,7 @@ class Peer:
         self.terms: dict[int, Terms] = {}
         self.stops: dict[int, str] = {}
         self.report = 0
-        self.unconfirmed: list[Ack | Nack] = []
+        self.unconfirmed: list[Ack | Nack | AckAndSubmit] = []
 
     def hear(self, message: Message) -> None:
         if self.is_deaf:
@@ -322,6 +326,29 @@ class World:
         items = [Failure(job.id, job.lease, ending, **fields) for job in self._finish(by, names)]
         return self._report(by, Nack(0, items))
 
+    def ack_with(
+        self, *names: str, by: str, payload: bytes = b"", ext: dict[str, bytes] | None = None, **terms: Any
+    ) -> Self:
+        """The one attempt that it holds succeeded, and these jobs come of it. Keywords are their terms'."""
+        specs = [JobSpec(id_of(name), 0, payload, 0, ext) for name in names]
+        return self.ack_with_specs(specs, [job_terms(**terms)], by=by)
+
+    def ack_with_specs(self, specs: list[JobSpec], terms: list[Terms], *, by: str) -> Self:
+        (job,) = self._finish(by, ())
+        return self._report(by, AckAndSubmit(0, Success(job.id, job.lease), terms, specs))
+
+    def checkpoint(self, value: bytes, *names: str, by: str) -> Self:
+        """These attempts have come so far; without names, all that the worker holds."""
+        wanted = [id_of(name) for name in names]
+        held = [job for job in self.peers[by].holds.values() if not wanted or job.id in wanted]
+        items = [CheckpointItem(job.id, job.lease, Saved(value)) for job in held]
+        return self.say(by, Checkpoint(1, items))
+
+    def checkpointed(self, by: str) -> dict[str, bytes]:
+        """What a worker's attempts began with."""
+        held = self.peers[by].holds.values()
+        return {name_of(job.id): job.checkpoint.value for job in held if job.checkpoint is not None}
+
     def hand_back(self, *names: str, by: str) -> Self:
         """A worker's answer to a recall: no extra room from now on, and these, which have not started."""
         peer = self.peers[by]
@@ -347,7 +374,7 @@ class World:
             self.peers[by].stops.pop(job.lease, None)
         return done
 
-    def _report(self, by: str, report: Ack | Nack) -> Self:
+    def _report(self, by: str, report: Ack | Nack | AckAndSubmit) -> Self:
         peer = self.peers[by]
         peer.report += 1
         report = msgspec.structs.replace(report, seq=peer.report)
@@ -682,6 +709,7 @@ def canonical(state: State) -> dict[str, Any]:
                 job.holder,
                 job.started_ms,
                 job.story,
+                job.before.checkpoint,
                 job.seq,
             )
             for job in state.jobs.values()

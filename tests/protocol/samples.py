@@ -34,6 +34,7 @@ FAULT: Final = m.Fault("builtins.ValueError", "no such address", "Traceback ...\
 FILTER: Final = m.Filter(
     ["dead", "ready"], "mail.*", "mail", "ann", 1_000, 60_000, "address", "builtins.ValueError", [ID]
 )
+SAVED: Final = m.Saved(b"\x05", m.COMPRESSED)
 PROGRESS: Final = m.ProgressItem(ID, LEASE, 3, 10, "third page")
 SCHEDULE: Final = m.ScheduleSpec(
     "nightly", TERMS, b"\x92\x90\x80", "30 2 * * *", 0, "Europe/Berlin", "all", "queue", 5_000, m.COMPRESSED,
@@ -128,7 +129,9 @@ SAMPLES: Final[list[m.Message]] = [
         "shop.app:q",
         [SCHEDULE],
     ),
-    m.Deliver([TERMS], [m.Delivery(ID, LEASE, 2, 0, b"\x92\x91\x02\x80", m.COMPRESSED, {"key": b"ann"})]),
+    m.Deliver(
+        [TERMS], [m.Delivery(ID, LEASE, 2, 0, b"\x92\x91\x02\x80", m.COMPRESSED, {"key": b"ann"}, SAVED)]
+    ),
     m.Ack(1, [m.Success(ID, LEASE, b"\x05", m.COMPRESSED)]),
     m.Nack(2, [m.Failure(ID, LEASE, "failed", FAULT, True, 1_000, "ann", 2_000, -11)]),
     m.Acked(2, [m.Reported(LEASE, "duplicate")]),
@@ -139,6 +142,11 @@ SAMPLES: Final[list[m.Message]] = [
     m.Resumed([m.Stop(ID, LEASE, "given to another worker")]),
     m.Drain(),
     m.Recall([m.Held(ID, LEASE)]),
+    m.Checkpoint(1, [m.CheckpointItem(ID, LEASE, SAVED)]),
+    m.Checkpointed(1, [m.Unsaved(LEASE, "stale")]),
+    m.AckAndSubmit(
+        3, m.Success(ID, LEASE, b"\x05", m.COMPRESSED), [TERMS], [m.JobSpec(OTHER_ID, 0, b"\x92\x90\x80")]
+    ),
     m.Vouch([SESSION]),
     m.Exited([m.ChildExit(SESSION, -9, "killed", [7, 9], True)]),
     m.SetSchedule(5, SCHEDULE),

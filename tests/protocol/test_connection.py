@@ -198,6 +198,7 @@ def test_the_table_of_roles_is_the_one_in_the_manual() -> None:
     producer |= {"ListSchedules"}
     producer |= {"Edit", "Bound"}
     worker = producer | {"Announce", "Ack", "Nack", "Extend", "Progress", "Resume", "Drain"}
+    worker |= {"Checkpoint", "AckAndSubmit"}
     assert names == {
         "producer": producer,
         "worker": worker,

@@ -111,6 +111,7 @@ def _revived(kept: list[Kept], now: Now) -> r.Revived:
                 holder=b"",
                 started_ms=0,
                 story=item.story,
+                checkpoint=item.checkpoint,
             )
         )
     return r.Revived(index.terms, jobs)

@@ -96,10 +96,13 @@ class Bounds:
 class Room:
     """The room in bounded queues while one message is decided, whose jobs are not in the books yet."""
 
-    def __init__(self, lines: dict[str, Line], held: HeldBack, *, is_next: bool) -> None:
+    def __init__(
+        self, lines: dict[str, Line], held: HeldBack, *, is_next: bool, is_patient: bool = True
+    ) -> None:
         self._lines = lines
         self._held = held.by_queue
         self._is_next = is_next  # it waited for this room: those behind it do not matter
+        self._is_patient = is_patient  # what cannot wait for room is let in where others would
         self._taken: dict[str, tuple[int, int]] = {}
         self.swollen: dict[str, None] = {}
 
@@ -118,7 +121,8 @@ class Room:
             self.swollen[queue] = None
             return "", ""
         taken_jobs, taken_bytes = self._taken.get(queue, (0, 0))
-        if is_behind or not fits(line, taken_jobs + jobs, taken_bytes + size):
+        is_pressing = bound.when_full == "wait" and not self._is_patient
+        if not is_pressing and (is_behind or not fits(line, taken_jobs + jobs, taken_bytes + size)):
             return ("held", "") if bound.when_full == "wait" else ("queue_full", full_text(line, taken_jobs))
         self._taken[queue] = (taken_jobs + jobs, taken_bytes + size)
         return "", ""

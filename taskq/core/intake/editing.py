@@ -122,6 +122,8 @@ class Editing:
         )
         if is_anew:
             full = structs.replace(full, failures=0, crashes=0, story=())
+        if is_anew or payload != job.payload:  # how far it came with other arguments is of no use
+            full = structs.replace(full, checkpoint=None)
         if was_ready:
             self._queues.bury(job)
         old_expiry_ms = job.expires_at_ms

@@ -1,6 +1,7 @@
 """Submissions: which are accepted, which are known already, which are refused and why."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from msgspec import structs
 
@@ -13,15 +14,23 @@ from taskq.core.intake.editing import Editing
 from taskq.core.intake.held import Held, HeldBack
 from taskq.core.intake.sieve import Sieve
 from taskq.core.intake.uniqueness import Uniqueness
-from taskq.core.job import Job, ext_bytes
+from taskq.core.job import RUNNING, Job, ext_bytes
 from taskq.core.ledger import Ledger
 from taskq.core.memory import Memory
 from taskq.core.peers import Peer
 from taskq.core.state import Session
 from taskq.protocol.ext import HARMLESS, KEY, SECONDS, UNIQUE, fault_in, is_key, read_unique
-from taskq.protocol.messages import Confirm, Ext, JobSpec, Submit, Verdict
+from taskq.protocol.messages import Confirm, Ext, JobSpec, Submit, Terms, Verdict
 
 Admitted = tuple[Held, list[Job], Confirm]
+
+
+class Enclosed(NamedTuple):
+    """Jobs that all may be there, and what is to be done when they are."""
+
+    sieve: Sieve
+    room: Room
+    terms: list[Terms]
 
 
 class Intake:
@@ -103,22 +112,47 @@ class Intake:
         if ext and UNIQUE in ext and (unique := read_unique(ext[UNIQUE])).scope == SECONDS:
             self._uniqueness.claimed(unique, now)
 
+    # -- with an attempt's success --------------------------------------------------------------
+
+    def enclosed(
+        self, terms: list[Terms], specs: list[JobSpec], parent: bytes, now: Now
+    ) -> Enclosed | Verdict:
+        """May all of these be there, once the job `parent` has ended? Else the first reason why not.
+
+        Changes nothing. Where others wait for room in a bounded queue, these do not: the work that they
+        come from is done.
+        """
+        submit = Submit(0, terms, specs)
+        room = Room(self._state.lines, self._held, is_next=True, is_patient=False)
+        sieve = self._sieve(room, b"", submit, ending=parent)
+        for seq, spec in enumerate(specs):
+            verdict = sieve.verdict(None, seq, spec, now)
+            if verdict is None:
+                sieve.fresh[spec.id] = spec
+            elif verdict.code not in ("accepted", "exists"):
+                return verdict
+        return Enclosed(sieve, room, submit.terms)
+
+    def write_enclosed(self, enclosed: Enclosed, now: Now) -> list[Job]:
+        """In nobody's session: their numbers are the leases of those whose success they came with."""
+        sieve, room, terms = enclosed
+        made: list[Job] = []
+        for durability in sorted({terms[spec.terms].durability: None for spec in sieve.fresh.values()}):
+            part = [spec for spec in sieve.fresh.values() if terms[spec.terms].durability == durability]
+            made += self._ledger.make(r.Made(now.wall_ms, terms, part), durability)
+        self._replace(sieve, now)
+        for unique in sieve.claims:
+            self._uniqueness.claimed(unique, now)
+        self._bounds.swollen.update(room.swollen)
+        return made
+
     # -- one by one ---------------------------------------------------------------------------
 
     def _sift(
         self, known: Session | None, peer: int, session: bytes, submit: Submit, room: Room, now: Now
     ) -> tuple[list[JobSpec], list[Verdict]]:
         """Item by item: repeated, wrong, in the way of another, too many, or new."""
-        sieve = Sieve(
-            self._state,
-            self._uniqueness,
-            self._editing,
-            room,
-            self._memory,
-            session,
-            submit,
-            self.why_closed,
-        )
+        sieve = self._sieve(room, session, submit)
         verdicts = []
         for seq, spec in enumerate(submit.jobs, submit.first):
             verdict = sieve.verdict(known, seq, spec, now)
@@ -129,10 +163,24 @@ class Intake:
                 verdicts.append(verdict if self._held.hold(held) else self._too_many_wait(held))
             elif verdict.code != "accepted":
                 verdicts.append(verdict)
+            if sieve.replacing:
+                self._replace(sieve, now)
         for unique in sieve.claims:
             self._uniqueness.claimed(unique, now)
         self._bounds.swollen.update(room.swollen)
         return list(sieve.fresh.values()), verdicts
+
+    def _replace(self, sieve: Sieve, now: Now) -> None:
+        """What waits becomes what was submitted, before the next one is decided."""
+        replacing, sieve.replacing = sieve.replacing, []
+        for job, terms, spec in replacing:
+            # It may be the very job that has ended just now, with these others in its success.
+            if job.id in self._state.jobs and job.state is not RUNNING:
+                self._editing.replace(job, terms, spec, now)
+
+    def _sieve(self, room: Room, session: bytes, submit: Submit, ending: bytes = b"") -> Sieve:
+        closed = self.why_closed
+        return Sieve(self._state, self._uniqueness, room, self._memory, session, submit, closed, ending)
 
     def _too_many_wait(self, held: Held) -> Verdict:
         text = (

@@ -8,34 +8,38 @@ from taskq import limits
 from taskq.core import ranges
 from taskq.core.effects import Now
 from taskq.core.intake.bounds import Room
-from taskq.core.intake.editing import Editing
 from taskq.core.intake.uniqueness import Uniqueness
-from taskq.core.job import RUNNING, ext_bytes
+from taskq.core.job import RUNNING, Job, ext_bytes
 from taskq.core.memory import Memory, cost
 from taskq.core.state import Session, State
 from taskq.protocol.ext import BIND, SECONDS, UNIQUE, Unique, fault_in, read_unique
 from taskq.protocol.messages import Durability, JobSpec, Submit, Terms, Verdict
 
+Replacing = tuple[Job, Terms, JobSpec]
+
 
 class Sieve:
-    """Decides the jobs of one Submit in their order, each with those before it in mind."""
+    """Decides the jobs of one Submit in their order, each with those before it in mind. Changes nothing.
+
+    `ending` is a job that will have ended when these are there: it keeps nobody out.
+    """
 
     def __init__(
         self,
         state: State,
         uniqueness: Uniqueness,
-        editing: Editing,
         room: Room,
         memory: Memory,
         session: bytes,
         submit: Submit,
         closed_because: str,
+        ending: bytes,
     ) -> None:
         self.fresh: dict[bytes, JobSpec] = {}
         self.claims: list[Unique] = []
+        self.replacing: list[Replacing] = []  # what waits, and what it is to become
         self._state = state
         self._uniqueness = uniqueness
-        self._editing = editing
         self._room = room
         self._memory = memory
         self._left_bytes = memory.left_bytes  # while this message is decided
@@ -43,6 +47,7 @@ class Sieve:
         self._terms = submit.terms
         self._terms_count = len(submit.terms)  # as they came: more may be needed
         self._closed_because = closed_because
+        self._ending = ending
         self._alone: dict[bytes, bytes] = {}  # digest -> the new job that has it
 
     def verdict(self, known: Session | None, seq: int, spec: JobSpec, now: Now) -> Verdict | None:
@@ -96,7 +101,7 @@ class Sieve:
             text = f"job {other.hex()} is there, and is to be alone"
             if not unique.is_replacing:
                 return Verdict(seq, "exists", text, other)
-            return self._replace(seq, other, spec, now) or Verdict(seq, "exists", text, other)
+            return self._replace(seq, other, spec) or Verdict(seq, "exists", text, other)
         if self._closed_because:
             return Verdict(seq, "busy", self._closed_because)
         if (closed := why_closed(self._state, terms.queue)) != "":
@@ -116,11 +121,11 @@ class Sieve:
 
     def _other(self, unique: Unique) -> bytes | None:
         # A job that was here before under this id had its time as any other.
-        return self._alone.get(unique.digest) or self._uniqueness.holder(unique, b"")
+        return self._alone.get(unique.digest) or self._uniqueness.holder(unique, b"", self._ending)
 
-    def _replace(self, seq: int, other: bytes, spec: JobSpec, now: Now) -> Verdict | None:
-        """What waits becomes what was submitted, if there is room for that; None: it is done, or there
-        was nothing to do, for what runs or has ended stays as it is."""
+    def _replace(self, seq: int, other: bytes, spec: JobSpec) -> Verdict | None:
+        """What waits is to become what was submitted, if there is room for that; None: so it is, or there
+        is nothing to do, for what runs or has ended stays as it is."""
         twin = self.fresh.get(other)
         job = None if twin is not None else self._state.jobs.get(other)
         if twin is not None:
@@ -143,7 +148,7 @@ class Sieve:
             index = self._no_weaker(spec.terms, self._terms[twin.terms].durability)
             self.fresh[other] = JobSpec(other, index, spec.payload, spec.flags, twin.ext)
         elif job is not None:
-            self._editing.replace(job, terms, spec, now)
+            self.replacing.append((job, terms, spec))
         return None
 
     def _no_weaker(self, index: int, durability: Durability) -> int:

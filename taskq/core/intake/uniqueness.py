@@ -47,13 +47,14 @@ class Uniqueness:
         taken[unique.digest] = item.id
         return True
 
-    def holder(self, unique: Unique, job_id: bytes) -> bytes | None:
+    def holder(self, unique: Unique, job_id: bytes, ending: bytes = b"") -> bytes | None:
+        """Whoever has this, other than the job itself. `ending` has it no longer, unless for a time."""
         uniques = self._state.uniques
         kept = uniques.claims.get(unique.digest)
         if kept is not None and kept.claim.id != job_id:
             return kept.claim.id
         there = uniques.holders.get(unique.digest)
-        if there is None or there == job_id or not holds(self._state.jobs[there]):
+        if there is None or there in (job_id, ending) or not holds(self._state.jobs[there]):
             return None
         return there
 

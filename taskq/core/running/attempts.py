@@ -203,14 +203,28 @@ class Attempts:
         self.end(counted.values(), now, by=worker.name)
         self._recorded(worker, nack, odd)
 
+    def counts(self, worker: Worker, ack: Ack) -> bool:
+        """Would this one success be its job's outcome?"""
+        (success,) = ack.items
+        job = self._jobs.get(success.id)
+        if job is None or self._was_heard(worker, ack):
+            return False
+        return job.lease == success.lease or self._may_succeed(job, success.lease)
+
     def _is_known(self, worker: Worker, report: Ack | Nack) -> bool:
-        """Was it sent again, because our answer was lost? Not if it ends a lease that was taken up
-        again meanwhile: for a job that vanished with a broker, and was submitted anew."""
-        held = worker.held
-        if report.seq > worker.reported or (held and any(item.lease in held for item in report.items)):
+        """Is there nothing to be done about it but to say that it is recorded?"""
+        if not self._was_heard(worker, report):
             return False
         self._out.acked(worker.peer, worker.reported, [])
         return True
+
+    def _was_heard(self, worker: Worker, report: Ack | Nack) -> bool:
+        """Was it sent again, because our answer was lost? Not if it ends a lease that was taken up
+        again meanwhile: for a job that vanished with a broker, and was submitted anew."""
+        if report.seq > worker.reported:
+            return False
+        held = worker.held
+        return not held or all(item.lease not in held for item in report.items)
 
     def _recorded(self, worker: Worker, report: Ack | Nack, odd: list[Reported]) -> None:
         worker.reported = max(worker.reported, report.seq)

@@ -116,6 +116,7 @@ class Endings:
                 ext=job.ext,
                 story=longer(job.story, last),
                 past=list(job.past),
+                checkpoint=job.before.checkpoint,
             )
 
         self.died += self._end([job], item)
