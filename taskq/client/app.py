@@ -5,12 +5,10 @@ import os
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 from uuid import UUID
-
-import msgspec
 
 from taskq import limits
 from taskq.client.address import addresses_of, token_of
@@ -19,6 +17,7 @@ from taskq.client.context import context_var
 from taskq.client.extras import PLAIN
 from taskq.client.job import Job
 from taskq.client.jobs import Dead, Jobs
+from taskq.client.making import smaller, with_ext
 from taskq.client.middleware import Middleware, Outgoing, around_submissions, submit_through
 from taskq.client.middleware import checked as checked_middleware
 from taskq.client.options import (
@@ -29,7 +28,10 @@ from taskq.client.options import (
     WorkerOptions,
     durability_of,
     id_of,
+    reason_of,
+    with_durability,
 )
+from taskq.client.outbox import outbox_var
 from taskq.client.producer import ASK_TIMEOUT, CONNECT_TIMEOUT, Producer, StandIn
 from taskq.client.queues import QueuesControl
 from taskq.client.schedules import Scheduled, ScheduleOptions, Schedules, scheduled
@@ -37,12 +39,12 @@ from taskq.client.seconds import Seconds, millis_of
 from taskq.client.session import NewJob, Submission
 from taskq.client.sync import SyncTaskQ
 from taskq.client.task import OURS, AsyncTask, Call, Declare, P, PlainTask, R, Task, declare
-from taskq.client.values.compression import check_can_compress, smaller_call
+from taskq.client.values.compression import check_can_compress
 from taskq.client.values.serializers import Serializer, serializer_of
-from taskq.client.waiting import in_order_of_completion, settle_all
+from taskq.client.waiting import cancel_all, in_order_of_completion, settle_all
 from taskq.errors import ConfigError, ConfirmTimeout, Refused, SubmitErrors, TaskqError
 from taskq.limits import COMPRESS_BYTES_MIN
-from taskq.protocol.messages import CatchUp, Durability, Ext, Overlap, StatusReport, Terms
+from taskq.protocol.messages import CatchUp, Ext, Overlap, StatusReport
 
 if TYPE_CHECKING:
     from taskq.client.executor import JobExecutor
@@ -246,9 +248,13 @@ class TaskQ:
         Not atomic: when some are refused or not confirmed in time, SubmitErrors holds an error for
         each of those, and in `accepted` the jobs that are there.
         """
+        level = None if durability is None else durability_of(durability)
+        outbox = outbox_var.get(None)
+        if outbox is not None:
+            enclosed = [(_task_of(call), call.payload) for call in calls]
+            return await outbox.submit_through(self._around_submissions, enclosed, level)
         producer = self._producer()
         new_id = producer.ids.new_id
-        level = None if durability is None else durability_of(durability)
         specs: list[NewJob] = []
         jobs: list[Job[R]] = []
         outgoing: list[Outgoing] = []
@@ -258,7 +264,7 @@ class TaskQ:
         for call in calls:
             if getattr(call, "task", None) is not task:  # mostly they are of one task
                 task = _task_of(call)
-                terms = task.terms if level is None else _with_durability(task.terms, level)
+                terms = task.terms if level is None else with_durability(task.terms, level)
                 own_id, slot, read = task.settings.id, task.slot, task.read_result
                 extras = task.settings.extras
                 ext = extras.shared(task.name, producer.id)
@@ -266,14 +272,14 @@ class TaskQ:
             id = own_id or new_id(slot)
             job_ext = own_ext(call.payload) if own_ext else ext
             spec = (id, terms, call.payload, job_ext, 0)
-            specs.append(_smaller(spec) if compresses and len(call.payload) > COMPRESS_BYTES_MIN else spec)
+            specs.append(smaller(spec) if compresses and len(call.payload) > COMPRESS_BYTES_MIN else spec)
             jobs.append(Job(self, id, read))
             if around:
                 outgoing.append(Outgoing(id.hex(), call.task.name, call.task.settings, dict(job_ext or {})))
         seconds = millis_of("confirm_timeout", confirm_timeout) / 1000
 
         async def submit() -> None:
-            all_specs = _with_ext(specs, outgoing) if outgoing else specs
+            all_specs = with_ext(specs, outgoing) if outgoing else specs
             errors = _settle(jobs, await producer.submit(all_specs, seconds), seconds)
             if errors:
                 group = SubmitErrors(f"{len(errors)} of {len(jobs)} jobs were not accepted", errors)
@@ -346,19 +352,23 @@ class TaskQ:
     # -- parts --------------------------------------------------------------------------------
 
     async def _submit(self, task: Task[..., R], payload: bytes) -> Job[R]:
-        producer = self._producer()
         options = task.settings
+        extras = options.extras
+        is_plain = extras is PLAIN and context_var.get(None) is None  # mostly
+        if not is_plain and (outbox := outbox_var.get(None)) is not None:
+            (enclosed,) = await outbox.submit_through(self._around_submissions, [(task, payload)])
+            return enclosed
+        producer = self._producer()
         id = options.id or producer.ids.new_id(task.slot)
         job: Job[R] = Job(self, id, task.read_result)
-        extras = options.extras
         ext: Ext | None = None
-        if extras is not PLAIN or context_var.get(None) is not None:  # mostly neither
+        if not is_plain:
             ext = extras.shared(task.name, producer.id)
             if extras.is_by_arguments:
                 ext = extras.own(ext, task.name, payload)
         spec: NewJob = (id, task.terms, payload, ext, 0)
         if len(payload) > COMPRESS_BYTES_MIN and self.compresses:
-            spec = _smaller(spec)
+            spec = smaller(spec)
         seconds = options.confirm_timeout_ms / 1000
         if not self._around_submissions:
             errors = _settle([job], await producer.submit((spec,), seconds), seconds)
@@ -368,7 +378,7 @@ class TaskQ:
         outgoing = [Outgoing(job.id, task.name, options, dict(ext or {}))]
 
         async def submit() -> None:
-            errors = _settle([job], await producer.submit(_with_ext([spec], outgoing), seconds), seconds)
+            errors = _settle([job], await producer.submit(with_ext([spec], outgoing), seconds), seconds)
             if errors:
                 raise _told(errors[0], producer)
 
@@ -383,8 +393,8 @@ class TaskQ:
     async def gather(self, *jobs: Job[R], return_exceptions: bool) -> list[R | BaseException]: ...
 
     async def gather(self, *jobs: Job[Any], return_exceptions: bool = False) -> list[Any]:
-        """The jobs' results, in their order. The first failure raises, and leaves the other jobs alone;
-        with `return_exceptions` it stands in the list instead."""
+        """The jobs' results, in their order. The first failure raises, and leaves the other jobs alone
+        (see `cancel_all`); with `return_exceptions` it stands in the list instead."""
         await settle_all(self._producer(), jobs, until_failure=not return_exceptions)
         if not return_exceptions:
             for job in jobs:
@@ -402,6 +412,12 @@ class TaskQ:
         """
         seconds = None if timeout is None else millis_of("timeout", timeout) / 1000
         return in_order_of_completion(self._producer(), list(jobs), seconds)
+
+    async def cancel_all(self, jobs: Iterable[Job[Any]], *, reason: str = "") -> int:
+        """Cancel those of them that have no outcome, running ones too; for the rest, when one has failed
+        or the first result was enough. Returns how many will not complete. Others, and jobs that do not
+        exist, are left alone."""
+        return await cancel_all(self._producer(), jobs, reason_of(reason))
 
     def job(self, id: str | UUID) -> Job[Any]:
         """A handle to a job by its id. Asks nobody whether there is such a job."""
@@ -501,26 +517,12 @@ class TaskQ:
         return producer
 
 
-def _smaller(spec: NewJob) -> NewJob:
-    id, terms, payload, ext, _ = spec
-    payload, terms, flags = smaller_call(payload, terms)
-    return id, terms, payload, ext, flags
-
-
 def _task_of(call: object) -> Task[..., Any]:
     if not isinstance(call, Call):
         what = type(call).__name__
         raise TypeError(f"submit_many() takes calls, as task.call(...) makes them, not {what}")
     task: Task[..., Any] = call.task
     return task
-
-
-def _with_ext(specs: Sequence[NewJob], outgoing: Sequence[Outgoing]) -> list[NewJob]:
-    """The jobs, with what middleware has added to them."""
-    return [
-        (id, terms, payload, job.packed(), flags)
-        for (id, terms, payload, _, flags), job in zip(specs, outgoing, strict=True)
-    ]
 
 
 def _told(error: TaskqError, producer: Producer) -> TaskqError:
@@ -558,12 +560,6 @@ def _hear(jobs: Sequence[Job[Any]], submission: Submission) -> list[TaskqError]:
         error.add_note(f"job {job.id}")
         errors.append(error)
     return errors
-
-
-@lru_cache(maxsize=256)
-def _with_durability(terms: Terms, durability: Durability) -> Terms:
-    """One object for all jobs with these terms, so that they share it on the wire."""
-    return msgspec.structs.replace(terms, durability=durability)
 
 
 def _taken(job: Job[Any]) -> Any:

@@ -1,22 +1,43 @@
 """What a running task may know and say of its own job: `current()`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from taskq.client.payload import pack_value, unpack_value
+from taskq.client.saving import OnSaved, Saving, WhenSaved
 from taskq.client.seconds import Seconds, millis_of
-from taskq.limits import TEXT_CHARS_MAX
+from taskq.client.session import NewJob
+from taskq.errors import DecodeError, TooLarge
+from taskq.limits import CHECKPOINT_BYTES_MAX, TEXT_CHARS_MAX
 from taskq.protocol.ext import KEY
-from taskq.protocol.messages import Ext
+from taskq.protocol.messages import Ext, Saved
+
+if TYPE_CHECKING:
+    from taskq.client.outbox import Outbox
 
 OnProgress = Callable[[int, int, str], None]
 OnExtend = Callable[[int], None]
+OnCheckpoint = Callable[[Saved], None]
+OnOutbox = Callable[[list[NewJob]], None]
 
 
 def _say_nothing(*_: object) -> None:
-    """Progress and extensions of a task that nobody listens to."""
+    """What a task says of itself when nobody listens."""
+
+
+def _saved_at_once(on_saved: OnSaved) -> None:
+    on_saved("")
+
+
+class Enclosed:
+    """The jobs in an attempt's outbox: they are submitted with its success, and not there before."""
+
+    def __init__(self) -> None:
+        self.ids: dict[bytes, None] = {}
+        self.bytes = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +56,12 @@ class Context:
     state: Any = field(default=None, repr=False)  # what the app's lifespan yielded in this worker
     on_progress: OnProgress = field(default=_say_nothing, repr=False)  # done, total, text
     on_extend: OnExtend = field(default=_say_nothing, repr=False)  # timeout from now, in ms
+    saved: Saved | None = field(default=None, repr=False)  # the latest checkpoint
+    on_checkpoint: OnCheckpoint = field(default=_say_nothing, repr=False)
+    when_saved: WhenSaved = field(default=_saved_at_once, repr=False)
+    urls: list[str] | None = field(default=None, repr=False)  # of the broker; None: any
+    enclosed: Enclosed = field(default_factory=Enclosed, repr=False)
+    on_outbox: OnOutbox = field(default=_say_nothing, repr=False)
 
     @property
     def key(self) -> str:
@@ -60,6 +87,51 @@ class Context:
         self.on_extend(millis)  # first: looking it up may fill in the deadline as it was
         self.deadline = datetime.now(UTC) + timedelta(milliseconds=millis)
 
+    def checkpoint(self, value: object) -> Saving:
+        """How far this job has come: `checkpointed` gives it to the next attempt, if there is one.
+
+        Never waits: the broker is told soon, the latest value only, and always before it is told how
+        this attempt ended. What a crash of this process right after it costs is the last moment. To be
+        sure that it is recorded, as durably as the job is, `await` what this returns; in a thread, call
+        its `wait()`. The value goes as results do, and comes back as plain values.
+
+        Raises EncodeError when it cannot be sent, TooLarge above 64 KiB.
+        """
+        packed = pack_value(value)
+        if len(packed) > CHECKPOINT_BYTES_MAX:
+            raise TooLarge(
+                f"the checkpoint has {len(packed)} bytes; the limit is {CHECKPOINT_BYTES_MAX}. "
+                "Store the data elsewhere, and where it is here"
+            )
+        saved = Saved(packed)
+        # First the call, as in `extend`.
+        self.on_checkpoint(saved)
+        self.saved = saved
+        return Saving(self.when_saved)
+
+    def checkpointed(self, default: Any = None) -> Any:
+        """The latest checkpoint of this job, of this attempt or of those before it; else `default`.
+
+        It is forgotten when the job succeeds; a dead job keeps it, and begins with it when it is retried.
+        """
+        if self.saved is None:
+            return default
+        if self.saved.flags:
+            raise DecodeError(f"the checkpoint has flags {self.saved.flags}, of a newer version")
+        return unpack_value(self.saved.value)
+
+    def outbox(self) -> "Outbox":
+        """For a `with` block: jobs submitted inside it are submitted when this attempt succeeds, in the
+        same commit as its result; if it does not, they never are. Job handles are there at once; waiting
+        for a job's result can begin when the attempt has ended.
+
+        A block that an exception leaves submits nothing. If the broker refuses one of the jobs (its
+        queue is full, say), none is submitted, and the attempt has failed with that reason.
+        """
+        from taskq.client.outbox import Outbox
+
+        return Outbox(self)
+
     def cancel(self, reason: str = "") -> None:
         """For the worker: somebody wants this job stopped."""
         self.cancelled = True
@@ -67,6 +139,19 @@ class Context:
 
 
 context_var: ContextVar[Context] = ContextVar("taskq_context")
+
+
+def refuse_waiting(ids: Iterable[bytes]) -> None:
+    """RuntimeError when one of these jobs is in the outbox of the attempt that runs here."""
+    context = context_var.get(None)
+    if context is None or not context.enclosed.ids:
+        return
+    for id in ids:
+        if id in context.enclosed.ids:
+            raise RuntimeError(
+                f"job {id.hex()} is in the outbox of this attempt, which would wait for itself: the job is "
+                "submitted when the attempt has succeeded. Submit it outside the block to wait for it here"
+            )
 
 
 def current() -> Context:

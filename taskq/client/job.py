@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from msgspec import Struct
 
+from taskq.client.context import refuse_waiting
 from taskq.client.extras import read_meta
 from taskq.client.options import edits, moment_ms, reason_of
 from taskq.client.payload import unpack_value
@@ -89,6 +90,8 @@ class Job(Struct, Generic[R], gc=False, eq=False):
         when `timeout` seconds have passed, which leaves the job alone.
         """
         if self._outcome is None:
+            if not self._is_confirmed:
+                refuse_waiting((self._id,))
             seconds = None if timeout is None else millis_of("timeout", timeout) / 1000
             self._outcome = await self._app._producer().outcome(self._id, seconds)
         return self._take()

@@ -4,9 +4,12 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypedDict, runtime_checkable
 from uuid import UUID
+
+import msgspec
 
 from taskq import limits
 from taskq.client.bounds import Concurrency, Rate, concurrency_of, rate_of
@@ -350,3 +353,9 @@ _CHECKS: Final[dict[str, Any]] = {
     "rate_limit": lambda value: ("rate", rate_of(value)),
     "confirm_timeout": lambda value: ("confirm_timeout_ms", _positive_ms("confirm_timeout", value)),
 }
+
+
+@lru_cache(maxsize=256)
+def with_durability(terms: Terms, durability: Durability) -> Terms:
+    """One object for all jobs with these terms, so that they share it on the wire."""
+    return msgspec.structs.replace(terms, durability=durability)

@@ -127,7 +127,7 @@ class ClientSession:
         self._unsent: list[_Batch] = []
         self._open: _Batch | None = None  # the last of the unsent, while it has room
         self._on_room: list[Callable[[], None]] = []
-        self._watchers: dict[bytes, OnOutcome | list[OnOutcome]] = {}
+        self._watchers: dict[bytes, OnOutcome | dict[OnOutcome, None]] = {}
         self._to_watch: dict[bytes, None] = {}
         self._to_unwatch: dict[bytes, None] = {}
         self._next_request = 1
@@ -198,14 +198,16 @@ class ClientSession:
         """Call this with each job's outcome, once each. Raises Busy when far too many are watched."""
         watchers = self._watchers
         if len(watchers) > limits.WATCHED_PER_PEER_MAX:
-            raise Busy(
-                f"{len(watchers)} jobs are watched already; the limit is {limits.WATCHED_PER_PEER_MAX}"
-            )
+            raise Busy(f"{len(watchers)} jobs are watched; the limit is {limits.WATCHED_PER_PEER_MAX}")
         to_watch, to_unwatch = self._to_watch, self._to_unwatch
         for id in ids:
             present = watchers.get(id)
             if present is not None:
-                watchers[id] = [*present, on_outcome] if isinstance(present, list) else [present, on_outcome]
+                # A dict: a thousand that wait for one job must not look through each other.
+                if isinstance(present, dict):
+                    present[on_outcome] = None
+                elif present != on_outcome:
+                    watchers[id] = {present: None, on_outcome: None}
                 continue
             watchers[id] = on_outcome
             # The broker still watches what it was not yet told to forget.
@@ -218,16 +220,13 @@ class ClientSession:
         """This one waits no longer. What nobody waits for any more, the broker is told to forget."""
         for id in ids:
             present = self._watchers.get(id)
-            if isinstance(present, list):
-                if on_outcome in present:
-                    present.remove(on_outcome)
+            if isinstance(present, dict):
+                present.pop(on_outcome, None)
                 if len(present) == 1:
-                    self._watchers[id] = present[0]
+                    (self._watchers[id],) = present
             elif present == on_outcome:
                 del self._watchers[id]
-                if id in self._to_watch:
-                    del self._to_watch[id]
-                else:
+                if self._to_watch.pop(id, "said") is not None:  # what was not said is not taken back
                     self._to_unwatch[id] = None
 
     # -- asking -------------------------------------------------------------------------------
@@ -339,7 +338,7 @@ class ClientSession:
             if watcher is None:
                 # The broker forgot it by answering; a later watch must be said.
                 self._to_unwatch.pop(outcome.id, None)
-            elif isinstance(watcher, list):
+            elif isinstance(watcher, dict):
                 for each in watcher:
                     each(outcome)
             else:

@@ -14,6 +14,7 @@ from taskq.client.filters import FilterFields
 from taskq.client.job import Job, JobInfo
 from taskq.client.jobs import BULK_TIMEOUT, BulkResult, Dead, Groups, Jobs
 from taskq.client.options import DurabilityName
+from taskq.client.outbox import outbox_var
 from taskq.client.producer import CONNECT_TIMEOUT
 from taskq.client.seconds import Seconds
 from taskq.protocol.messages import JobStateName, QueueReport, StatusReport, WhenFull
@@ -227,6 +228,9 @@ class SyncTaskQ:
         for job in _each(lambda: self._app.as_completed(inner, timeout=timeout)):
             yield SyncJob(job)
 
+    def cancel_all(self, jobs: Iterable[SyncJob[Any]], *, reason: str = "") -> int:
+        return run(self._app.cancel_all([job._job for job in jobs], reason=reason))
+
     def job(self, id: str | UUID) -> SyncJob[Any]:
         return SyncJob(self._app.job(id))
 
@@ -365,6 +369,9 @@ class SyncQueues:
 
 
 def submit_sync(task: "Task[..., R]", payload: bytes) -> SyncJob[R]:
+    outbox = outbox_var.get(None)
+    if outbox is not None and not task.app._around_submissions:  # nothing is sent yet: it need not block
+        return SyncJob(outbox.submit(task, payload))
     return SyncJob(run(task.app._submit(task, payload)))
 
 

@@ -2,9 +2,21 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Generator, Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -24,6 +36,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+A_contra = TypeVar("A_contra", contravariant=True)
 
 # How the names of tasks begin that no user has declared.
 OURS: Final = "taskq."
@@ -77,6 +90,74 @@ class Task(Generic[P, R]):
     def call(self, *args: P.args, **kwargs: P.kwargs) -> "Call[R]":
         """The call, unsent, for `submit_many`. Arguments are packed now: changing them changes nothing."""
         return Call(self, self.signature.encode(args, kwargs))
+
+    @overload
+    def map(
+        self: "Mappable[A_contra, R]",
+        items: "Iterable[A_contra] | AsyncIterable[A_contra]",
+        *,
+        concurrency: int | None = None,
+        return_exceptions: Literal[False] = False,
+    ) -> "AsyncGenerator[R, None]": ...
+    @overload
+    def map(
+        self: "Mappable[A_contra, R]",
+        items: "Iterable[A_contra] | AsyncIterable[A_contra]",
+        *,
+        concurrency: int | None = None,
+        return_exceptions: bool,
+    ) -> "AsyncGenerator[R | BaseException, None]": ...
+
+    def map(
+        self: Any,
+        items: Iterable[Any] | AsyncIterable[Any],
+        *,
+        concurrency: int | None = None,
+        return_exceptions: bool = False,
+    ) -> AsyncGenerator[Any, None]:
+        """A job for each item, which is its one argument; the results, in the order of the items.
+
+        For any number of items: at most `concurrency` jobs (1000) are without outcome, and at most twice
+        as many were submitted whose results nobody has taken. Items are taken when there is room.
+
+        What goes wrong with a job, an item or its submission is raised at its place, which ends this;
+        with `return_exceptions` it stands there instead. When this ends before its items do (an
+        error, `break`, a timeout) the broker is asked to cancel the jobs that are on their way, running
+        ones too: nobody can have their results any more. Use `contextlib.aclosing` to end it for certain
+        where you `break`; use `submit_many` for jobs that are to go on.
+        """
+        from taskq.client.mapping import in_order
+
+        return in_order(self, items, concurrency, return_exceptions=return_exceptions)
+
+    @overload
+    def map_sync(
+        self: "Mappable[A_contra, R]",
+        items: "Iterable[A_contra]",
+        *,
+        concurrency: int | None = None,
+        return_exceptions: Literal[False] = False,
+    ) -> "Generator[R, None, None]": ...
+    @overload
+    def map_sync(
+        self: "Mappable[A_contra, R]",
+        items: "Iterable[A_contra]",
+        *,
+        concurrency: int | None = None,
+        return_exceptions: bool,
+    ) -> "Generator[R | BaseException, None, None]": ...
+
+    def map_sync(
+        self: Any,
+        items: Iterable[Any],
+        *,
+        concurrency: int | None = None,
+        return_exceptions: bool = False,
+    ) -> Generator[Any, None, None]:
+        """`map` for code without asyncio. Items are taken in the thread that takes the results."""
+        from taskq.client.mapping import in_order_sync
+
+        return in_order_sync(self, items, concurrency, return_exceptions=return_exceptions)
 
     def options(self, **options: Unpack[SubmitOptions]) -> Self:
         """The same task with other options, for what is submitted through it."""
@@ -136,6 +217,14 @@ class Declare(Protocol):
     ) -> AsyncTask[P, R]: ...
     @overload
     def __call__(self, fn: Callable[P, R], /) -> PlainTask[P, R]: ...
+
+
+class Mappable(Protocol[A_contra, R]):
+    """A task that can be called with one argument."""
+
+    app: "TaskQ"
+
+    def call(self, item: A_contra, /) -> "Call[R]": ...
 
 
 class Call(Struct, Generic[R], frozen=True, gc=False, eq=False):

@@ -2,12 +2,16 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
-from typing import TypeVar
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
+from taskq.client.context import refuse_waiting
 from taskq.client.job import Job
-from taskq.client.producer import Producer, resolve
-from taskq.protocol.messages import Outcome
+from taskq.client.producer import ASK_TIMEOUT, Producer, resolve
+from taskq.client.session import Answer, OnAnswer
+from taskq.limits import BATCH_MAX
+from taskq.protocol.messages import Outcome, Receipts
 
 R = TypeVar("R")
 
@@ -17,6 +21,7 @@ async def settle_all(producer: Producer, jobs: Sequence[Job[R]], *, until_failur
     wanted = {job._id: job for job in jobs if job._outcome is None}
     if not wanted or (until_failure and any(_has_failed(job) for job in jobs)):
         return
+    refuse_waiting(wanted)
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     arrived: dict[bytes, Outcome] = {}
     count = len(wanted)
@@ -49,6 +54,7 @@ async def in_order_of_completion(
     for job in jobs:
         if job._outcome is None:
             waiting.setdefault(job._id, []).append(job)
+    refuse_waiting(waiting)
     arrived: deque[Outcome] = deque()
     news: list[asyncio.Future[None]] = []
 
@@ -71,6 +77,25 @@ async def in_order_of_completion(
                 yield job
     finally:
         producer.unwatch(list(waiting), on_outcome)
+
+
+async def cancel_all(producer: Producer, jobs: Iterable[Job[Any]], reason: str) -> int:
+    """How many were cancelled."""
+    ids = list({job._id: None for job in jobs if job._outcome is None})
+    asked = []
+    for at in range(0, len(ids), BATCH_MAX):
+        part = ids[at : at + BATCH_MAX]
+        asked.append(producer.ask(partial(_cancel, producer, part, reason), ASK_TIMEOUT))
+    return sum([_cancelled(answer) for answer in await asyncio.gather(*asked)])
+
+
+def _cancel(producer: Producer, ids: list[bytes], reason: str, on_answer: OnAnswer) -> int:
+    return producer.session.cancel(ids, reason, on_answer)
+
+
+def _cancelled(answer: Answer) -> int:
+    assert isinstance(answer, Receipts)
+    return sum(item.code == "cancelled" for item in answer.items)
 
 
 def _has_failed(job: Job[R]) -> bool:

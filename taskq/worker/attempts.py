@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from msgspec.structs import replace
 
 from taskq.client.callables import module_of
-from taskq.client.context import Context
+from taskq.client.context import Context, Enclosed
+from taskq.client.saving import OnSaved
+from taskq.client.session import NewJob
 from taskq.client.task import Task
 from taskq.client.values.compression import inflated
 from taskq.errors import DecodeError, Discard, Retry, Snooze, Throttle
 from taskq.limits import HORIZON_MS, TEXT_CHARS_MAX
-from taskq.protocol.messages import Delivery, Ending, Failure, Fault, Terms
+from taskq.protocol.messages import Delivery, Ending, Failure, Fault, Saved, Terms
 from taskq.worker.faults import fault
 from taskq.worker.hooks.surroundings import surrounded
 
@@ -32,6 +34,7 @@ class Definition:
     """What the worker has to know of a task."""
 
     __slots__ = (
+        "app",
         "declared",
         "executor",
         "function",
@@ -46,6 +49,7 @@ class Definition:
     )
 
     def __init__(self, task: Task[..., Any]) -> None:
+        self.app = task.app
         self.name = task.name
         self.function = surrounded(task, task.fn)
         # Of those that a process of its own has to find.
@@ -64,8 +68,21 @@ class Definition:
         return self.retry.is_final(error)
 
 
+class Words(Protocol):
+    """What an attempt leaves behind; from any thread."""
+
+    def checkpoint(self, delivery: Delivery, saved: Saved) -> None: ...
+
+    def when_saved(self, delivery: Delivery, on_saved: OnSaved) -> None: ...
+
+    def enclose(self, delivery: Delivery, jobs: list[NewJob]) -> None: ...
+
+
 class Host(Protocol):
     """What an attempt asks of its runner, from any thread."""
+
+    @property
+    def words(self) -> Words: ...
 
     scope: "WorkerScope"
 
@@ -131,13 +148,19 @@ class Attempt(Context):
         self.state = self.host.scope.state
         self.on_progress = partial(self.host.on_progress, self)
         self.on_extend = partial(self.host.on_extend, self)
+        self.saved = delivery.checkpoint
+        self.on_checkpoint = partial(self.host.words.checkpoint, delivery)
+        self.when_saved = partial(self.host.words.when_saved, delivery)
+        self.urls = self.definition.app.urls
+        self.enclosed = Enclosed()
+        self.on_outbox = partial(self.host.words.enclose, delivery)
         return getattr(self, name)
 
 
 _LATE: Final = frozenset(
     {
-        *("attempt", "deadline", "ext", "job_id", "max_attempts", "on_extend", "on_progress"),
-        *("queue", "state", "task"),
+        *("attempt", "deadline", "enclosed", "ext", "job_id", "max_attempts", "on_checkpoint", "on_extend"),
+        *("on_outbox", "on_progress", "queue", "saved", "state", "task", "urls", "when_saved"),
     }
 )
 

@@ -40,6 +40,7 @@ from taskq.worker.offer import Offer
 from taskq.worker.refusals import Refusals
 from taskq.worker.session import Start, WorkerSession
 from taskq.worker.tree.supervision import UNSUPERVISED, Supervision, Wear
+from taskq.worker.words import Words
 
 logger = logging.getLogger("taskq.worker")
 
@@ -84,13 +85,14 @@ class Runner:
         self._loop = loop
         self._thread = get_ident()
         self._wake: Callable[[], None] = _nobody_listens
+        self.words = Words(loop, self._session, lambda: self._wake())
         self._attempts: dict[int, Attempt] = {}
         self._wear = Wear(supervision)
         self._deadlines = Deadlines(loop, self._on_deadline, supervision.docket)
         self._stops = Stops(loop, supervision.docket, self._on_ignored)
         self._coroutines = Coroutines(loop, self._begin, self._end, self.scope)
-        self._threads = Threads(loop, slots.get(THREAD, 0), call, self._end)
-        calls = Calls(self._begin, self.on_progress, self.on_extend, self._end, self._on_size)
+        self._threads = Threads(loop, slots.get(THREAD, 0), call, self._on_thread_done)
+        calls = Calls(self._begin, self.on_progress, self.on_extend, self._end, self._on_size, self.words)
         self._processes = Processes(loop, slots.get(PROCESS, 0), calls, supervision)
         self._clock = clock or monotonic  # the loop's own time goes in steps of a ms, under uvloop
         starts = (
@@ -158,6 +160,7 @@ class Runner:
         self._stops.close()
         self._threads.close()
         self._processes.close()
+        self._session.close()
 
     # -- what a running task may ask for, from any thread -------------------------------------------
 
@@ -335,6 +338,11 @@ class Runner:
         self._wear.say(f"a job of task {attempt.terms.task} goes on after it was stopped")
 
     # -- ending -----------------------------------------------------------------------------------
+
+    def _on_thread_done(self, attempt: Attempt, outcome: bytes | Failure) -> None:
+        if self.words.is_unheard:
+            self.words.hear()
+        self._end(attempt, outcome)
 
     def _end(self, attempt: Attempt, outcome: bytes | Failure) -> None:
         if attempt.stopped:

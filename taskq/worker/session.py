@@ -12,11 +12,15 @@ from typing import TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
+from taskq.client.session import NewJob
 from taskq.limits import BATCH_BYTES_TARGET, BATCH_MAX, PAYLOAD_BYTES_MAX
 from taskq.protocol.messages import (
     Ack,
+    AckAndSubmit,
     Acked,
     Announce,
+    Checkpointed,
+    CheckpointItem,
     Deliver,
     Delivery,
     Drain,
@@ -26,6 +30,7 @@ from taskq.protocol.messages import (
     Fault,
     FromBroker,
     Held,
+    JobSpec,
     Message,
     Nack,
     Progress,
@@ -39,6 +44,7 @@ from taskq.protocol.messages import (
     Terms,
     Welcome,
 )
+from taskq.worker.checkpoints import Checkpoints, OnSaved
 
 T = TypeVar("T")
 
@@ -68,11 +74,17 @@ class WorkerSession:
         self._successes: list[Success] = []
         self._success_bytes = 0
         self._failures: list[Failure] = []
-        self._unconfirmed: deque[Ack | Nack] = deque()
+        self._unconfirmed: deque[Ack | Nack | AckAndSubmit] = deque()
         self._seq = 0
         self._progress: dict[int, ProgressItem] = {}
+        # Attempts that have said something of themselves while they ran. One look for all of it: most say
+        # nothing.
+        self._talkers: dict[int, None] = {}
         self._extended: dict[int, Extension] = {}
         self._unsaid_extensions: dict[int, Extension] = {}
+        self._checkpoints = Checkpoints()
+        self._enclosed: dict[int, list[NewJob]] = {}
+        self._enclosing: list[tuple[Success, list[NewJob]]] = []  # successes that bring jobs with them
         # What has to be said before any report.
         self._due: list[Message] = []
         self._welcome = False
@@ -92,17 +104,25 @@ class WorkerSession:
             self.fail(Failure(id, lease, "failed", too_large(len(result)), final=True))
             return
         self._reported[lease] = self._running.pop(lease)
-        self._successes.append(Success(id, lease, result, flags))
+        success = Success(id, lease, result, flags)
+        if self._talkers and lease in self._talkers:
+            enclosed = self._fall_silent(lease)
+            if enclosed:
+                # If the broker refuses them there is another attempt, which is to know how far this came.
+                self._checkpoints.hurry(lease)
+                self._enclosing.append((success, enclosed))
+                return
+            self._checkpoints.drop(lease)
+        self._successes.append(success)
         self._success_bytes += len(result)
-        if self._extended:
-            self._forget_extension(lease)
 
     def fail(self, failure: Failure) -> None:
         """The attempt ended without success; `failure.ending` says how."""
         self._reported[failure.lease] = self._running.pop(failure.lease)
         self._failures.append(failure)
-        if self._extended:
-            self._forget_extension(failure.lease)
+        if self._talkers and failure.lease in self._talkers:
+            self._checkpoints.hurry(failure.lease)
+            self._fall_silent(failure.lease)
 
     def extend(self, id: bytes, lease: int, timeout_ms: int) -> None:
         """The running attempt needs this much time from now. Says nothing of one that is over."""
@@ -110,6 +130,30 @@ class WorkerSession:
             return
         # Said again after a reconnect: an extension lost with a connection would cost the attempt.
         self._extended[lease] = self._unsaid_extensions[lease] = Extension(id, lease, timeout_ms)
+        self._talkers[lease] = None
+
+    def checkpoint(self, item: CheckpointItem) -> None:
+        """The running attempt has come so far. Only the latest of each is said; a report never before it."""
+        if item.lease in self._running:
+            self._checkpoints.put(item)
+            self._talkers[item.lease] = None
+
+    def when_saved(self, lease: int, on_saved: OnSaved) -> None:
+        """Call this when the broker has recorded how far the attempt has come by now."""
+        if lease in self._running:
+            self._checkpoints.when_saved(lease, on_saved)
+        else:
+            on_saved("over")
+
+    def close(self) -> None:
+        """Nothing will be heard any more: tell those who wait for it."""
+        self._checkpoints.close()
+
+    def enclose(self, lease: int, jobs: list[NewJob]) -> None:
+        """The attempt's success brings these jobs with it. Says nothing of one that is over."""
+        if lease in self._running:
+            self._enclosed.setdefault(lease, []).extend(jobs)
+            self._talkers[lease] = None
 
     def progress(self, item: ProgressItem) -> None:
         """How far the running attempt has come; only the latest word of each is said."""
@@ -159,6 +203,7 @@ class WorkerSession:
         if self._draining:
             self._due.append(Drain())
         self._due += _resume(self.held)
+        self._due += self._checkpoints.again()
         self._due += self._unconfirmed
         self._unsaid_extensions = dict(self._extended)
 
@@ -173,6 +218,8 @@ class WorkerSession:
                 self._events += [stop for stop in stops if stop.lease in self._running]
             case Recall():
                 self._on_recall(message)
+            case Checkpointed():
+                self._checkpoints.on_checkpointed(message)
             case _:
                 # Answers to commands that a worker never gives; newer brokers may say more.
                 pass
@@ -195,8 +242,12 @@ class WorkerSession:
             items = list(self._progress.values())
             self._progress = {}
             messages += [Progress(part) for part in _chunks(items)]
+        if self._checkpoints.is_due:
+            messages += self._checkpoints.messages()
         if self._successes:
             self._say_successes(messages)
+        if self._enclosing:
+            self._say_enclosing(messages)
         if self._failures:
             self._say_failures(messages)
         return messages
@@ -228,9 +279,12 @@ class WorkerSession:
             for item in unconfirmed.popleft().items:
                 del reported[item.lease]
 
-    def _forget_extension(self, lease: int) -> None:
+    def _fall_silent(self, lease: int) -> list[NewJob]:
+        """The attempt is over. The jobs that it wants to bring with it."""
+        del self._talkers[lease]
         self._extended.pop(lease, None)
         self._unsaid_extensions.pop(lease, None)
+        return self._enclosed.pop(lease, [])
 
     def _say_successes(self, messages: list[Message]) -> None:
         successes = self._successes
@@ -242,6 +296,19 @@ class WorkerSession:
             messages.append(ack)
         self._successes = []
         self._success_bytes = 0
+
+    def _say_enclosing(self, messages: list[Message]) -> None:
+        for success, jobs in self._enclosing:
+            self._seq += 1
+            terms = {job[1]: None for job in jobs}
+            index = {each: place for place, each in enumerate(terms)}
+            specs = [
+                JobSpec(id, index[terms], payload, flags, ext) for id, terms, payload, ext, flags in jobs
+            ]
+            report = AckAndSubmit(self._seq, success, list(terms), specs)
+            self._unconfirmed.append(report)
+            messages.append(report)
+        self._enclosing = []
 
     def _say_failures(self, messages: list[Message]) -> None:
         for items in _split(self._failures, _failure_size):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 from taskq import Context, Depends, Middleware, Outgoing
 from taskq.client.app import TaskQ
+from taskq.client.context import current
 from taskq.client.retry import RetryPolicy
 from taskq.client.values.secrets import Secret
 
@@ -130,6 +131,46 @@ async def schedules() -> None:
     await q.schedules.create("c", add.call(1), every=5, overlap="never")  # E
     wrong: str = await q.schedules.next("a")  # E
     print(size, text, wrong)
+
+
+async def maps() -> None:
+    async for number in add.map([1, 2], concurrency=10):
+        good: int = number
+        bad: str = number  # E
+        print(good, bad)
+    async for text in double.map(name for name in ("x", "y")):
+        also: str = text
+        print(also)
+    async for either in add.map([1], return_exceptions=True):
+        one: int | BaseException = either
+        print(one)
+    names = mail.map(["x"])
+    add.map(["x"])  # E
+    add.map(5)  # E
+    double.map([1])  # E
+    add.map([1], concurrency="10")  # E
+    numbers: list[int] = list(add.map_sync(range(10)))
+    wrong: list[str] = list(add.map_sync(range(10)))  # E
+    double.map_sync([1])  # E
+    count: int = await q.cancel_all([await add.submit(1)], reason="enough")
+    await q.cancel_all([add])  # E
+    print(names, numbers, wrong, count)
+
+
+async def inside() -> None:
+    context = current()
+    page: int = context.checkpointed(0)
+    context.checkpoint({"page": page})
+    await context.checkpoint(page)
+    context.checkpoint(page).wait(timeout="5s")
+    context.checkpoint(page).wait("soon", 1)  # E
+    context.checkpoint()  # E
+    with context.outbox() as box:
+        job = await add.submit(1)
+        number: int = await job
+        print(number, len(box))
+    async with context.outbox():
+        await add.submit("x")  # E
 
 
 # -- what is injected --------------------------------------------------------------------------------

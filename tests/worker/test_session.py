@@ -2,11 +2,16 @@
 
 import pytest
 
+from taskq.client.session import NewJob
 from taskq.limits import BATCH_BYTES_TARGET, BATCH_MAX, PAYLOAD_BYTES_MAX
 from taskq.protocol.messages import (
     Ack,
+    AckAndSubmit,
     Acked,
     Announce,
+    Checkpoint,
+    Checkpointed,
+    CheckpointItem,
     Deliver,
     Delivery,
     Drain,
@@ -14,6 +19,7 @@ from taskq.protocol.messages import (
     Failure,
     Fault,
     Held,
+    JobSpec,
     Message,
     Nack,
     Progress,
@@ -22,8 +28,10 @@ from taskq.protocol.messages import (
     Resume,
     Resumed,
     Revoke,
+    Saved,
     ScheduleSpec,
     Stop,
+    Success,
     Terms,
     Welcome,
 )
@@ -347,3 +355,123 @@ def test_after_a_recall_it_reconnects_without_extra_room() -> None:
     announce = session.outgoing()[0]
     assert isinstance(announce, Announce)
     assert (announce.slots, announce.extra) == ({"async": 10}, {"async": 0})
+
+
+# -- checkpoints, and what comes of a success ---------------------------------------------------------
+
+OTHER = Terms("other", delay_ms=5)
+JOBS: list[NewJob] = [(b"a" * 16, TERMS, b"1", None, 0), (b"b" * 16, OTHER, b"2", {"key": b"k"}, 1)]
+JOBS += [(b"c" * 16, TERMS, b"3", None, 0)]
+
+
+def checkpoint(session: WorkerSession, lease: int, value: bytes = b"x") -> None:
+    session.checkpoint(CheckpointItem(job_id(lease), lease, Saved(value)))
+
+
+def test_a_checkpoint_is_said_before_the_report_after_it() -> None:
+    session = welcomed()
+    deliver(session, 1, 2)
+    checkpoint(session, 1, b"one")
+    session.outgoing()
+    checkpoint(session, 1, b"two")
+    checkpoint(session, 2)
+    assert session.outgoing() == []
+    succeed(session, 2)
+    (ack,) = session.outgoing()
+    assert isinstance(ack, Ack)
+    fail(session, 1)
+    said, nack = session.outgoing()
+    assert isinstance(said, Checkpoint) and said.items[0].saved.value == b"two"
+    assert isinstance(nack, Nack)
+
+
+def test_after_a_reconnect_it_is_said_behind_resume_and_before_the_reports() -> None:
+    session = welcomed()
+    deliver(session, 1)
+    checkpoint(session, 1)
+    fail(session, 1)
+    session.outgoing()
+    session.on_lost()
+    assert session.outgoing() == []
+    session.on_welcome(Welcome(1, 0))
+    kinds = [type(message) for message in session.outgoing()]
+    assert kinds == [Announce, Resume, Checkpoint, Nack]
+    session.on_message(Checkpointed(2))
+    session.on_message(Acked(1))
+    session.on_welcome(Welcome(1, 0))
+    assert [type(message) for message in session.outgoing()] == [Announce, Resume]
+
+
+def test_what_an_attempt_says_after_its_end_is_not_heard() -> None:
+    session = welcomed()
+    deliver(session, 1)
+    succeed(session, 1)
+    session.outgoing()
+    codes: list[str] = []
+    checkpoint(session, 1)
+    session.enclose(1, JOBS)
+    session.when_saved(1, codes.append)
+    assert (session.outgoing(), codes) == ([], ["over"])
+
+
+def test_a_success_brings_the_jobs_of_all_its_blocks() -> None:
+    session = welcomed()
+    deliver(session, 1, 2)
+    session.enclose(1, JOBS[:2])
+    session.enclose(1, JOBS[2:])
+    succeed(session, 1, 2)
+    ack, report = session.outgoing()
+    assert isinstance(ack, Ack) and leases(ack) == [2]
+    specs = [
+        JobSpec(b"a" * 16, 0, b"1"),
+        JobSpec(b"b" * 16, 1, b"2", 1, {"key": b"k"}),
+        JobSpec(b"c" * 16, 0, b"3"),
+    ]
+    assert report == AckAndSubmit(2, Success(job_id(1), 1, b"r"), [TERMS, OTHER], specs)
+    assert session.held == [Held(job_id(n), n) for n in (1, 2)]
+    session.on_lost()
+    session.on_welcome(Welcome(1, 0))
+    assert session.outgoing()[2:] == [ack, report]
+    session.on_message(Acked(2))
+    assert session.idle
+
+
+def test_before_such_a_success_its_checkpoint_is_said() -> None:
+    """It may be refused, and there is another attempt then."""
+    session = welcomed()
+    deliver(session, 1)
+    checkpoint(session, 1)
+    session.enclose(1, JOBS)
+    succeed(session, 1)
+    assert [type(message) for message in session.outgoing()] == [Checkpoint, AckAndSubmit]
+
+
+@pytest.mark.parametrize("how", ["fails", "is too large"])
+def test_without_a_success_no_jobs_are_said(how: str) -> None:
+    session = welcomed()
+    deliver(session, 1)
+    session.enclose(1, JOBS)
+    if how == "fails":
+        fail(session, 1)
+    else:
+        succeed(session, 1, result=bytes(PAYLOAD_BYTES_MAX + 1))
+    assert [type(message) for message in session.outgoing()] == [Nack]
+
+
+def test_nothing_is_left_of_attempts_that_said_much() -> None:
+    session = welcomed()
+    deliver(session, *range(1, 101))
+    for lease in range(1, 101):
+        session.extend(job_id(lease), lease, 1_000)
+        checkpoint(session, lease)
+        session.enclose(lease, JOBS)
+    for lease in range(1, 101, 2):
+        succeed(session, lease)
+        fail(session, lease + 1)
+    reports = [message for message in session.outgoing() if isinstance(message, Nack | AckAndSubmit)]
+    session.on_message(Checkpointed(1))
+    session.on_message(Acked(reports[-1].seq))
+    assert session.idle
+    assert not session._talkers and not session._enclosed and not session._extended
+    kept = vars(session._checkpoints)
+    assert not any(value for value in kept.values() if isinstance(value, dict))

@@ -11,25 +11,32 @@ import os
 import signal
 import socket
 import sys
+from itertools import count
 from queue import SimpleQueue
 from threading import Lock, Thread
 from time import monotonic
 from typing import Any, Final
 
 from taskq.client.app import TaskQ
+from taskq.client.saving import OnSaved
+from taskq.client.session import NewJob
 from taskq.client.task import Task
 from taskq.errors import ConfigError
 from taskq.limits import PAYLOAD_BYTES_MAX, TEXT_CHARS_MAX
-from taskq.protocol.messages import Failure
+from taskq.protocol.messages import Delivery, Failure, Saved
 from taskq.worker.attempts import Attempt, Definition
 from taskq.worker.control import die_with_parent
 from taskq.worker.executors.calling import call
 from taskq.worker.executors.pipe import (
+    Answer,
+    Asked,
     Done,
+    Enclosed,
     Extended,
     Failed,
     Frames,
     FromProcess,
+    Kept,
     Logged,
     Prepare,
     Prepared,
@@ -57,12 +64,20 @@ class Worker:
         self._socket = socket.socket(fileno=fd)
         self._lock = Lock()
         self._wanted: SimpleQueue[Prepare | Run] = SimpleQueue()
+        self._asking: dict[int, OnSaved] = {}
+        self._questions = count(1)
         # In a thread: a worker that ends while a job runs is seen at once.
         Thread(target=self._read, name="taskq-pipe", daemon=True).start()
 
     def wanted(self) -> Prepare | Run:
         """What comes next. Waits for it."""
         return self._wanted.get()
+
+    def ask(self, on_saved: OnSaved) -> None:
+        """Call this, in a thread of ours, when what was kept so far is recorded."""
+        number = next(self._questions)
+        self._asking[number] = on_saved
+        self.say(Asked(number))
 
     def say(self, message: FromProcess) -> None:
         data = framed(message)
@@ -74,7 +89,11 @@ class Worker:
         try:
             while data := self._socket.recv(_READ_BYTES):
                 for frame in frames.feed(data):
-                    self._wanted.put(to_process.decode(frame))
+                    message = to_process.decode(frame)
+                    if isinstance(message, Answer):
+                        self._asking.pop(message.number)(message.code)
+                    else:
+                        self._wanted.put(message)
         finally:
             # The worker has ended: what we run is run again elsewhere. What we started goes with us.
             os.killpg(os.getpgrp(), signal.SIGKILL)
@@ -92,12 +111,29 @@ class Home:
         asyncio.run_coroutine_threadsafe(self.scope.enter(), self.loop).result()
 
 
+class Words:
+    """What the attempt leaves behind goes to the worker, in the order in which it is said."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def checkpoint(self, delivery: Delivery, saved: Saved) -> None:
+        self._worker.say(Kept(saved))
+
+    def when_saved(self, delivery: Delivery, on_saved: OnSaved) -> None:
+        self._worker.ask(on_saved)
+
+    def enclose(self, delivery: Delivery, jobs: list[NewJob]) -> None:
+        self._worker.say(Enclosed(jobs))
+
+
 class Host:
     """What the attempt asks of its runner goes to the worker."""
 
     def __init__(self, worker: Worker, home: Home, timeout_ms: int) -> None:
         self.scope = home.scope
         self.loop = home.loop
+        self.words = Words(worker)
         self._worker = worker
         self._due_at = monotonic() + timeout_ms / 1_000 if timeout_ms else None
 

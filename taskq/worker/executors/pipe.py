@@ -7,8 +7,9 @@ from typing import Final
 from msgspec import Struct
 from msgspec.msgpack import Decoder, Encoder
 
+from taskq.client.session import NewJob
 from taskq.limits import FRAME_BYTES_MAX, FRAME_HEADER_BYTES
-from taskq.protocol.messages import Delivery, Failure, Terms
+from taskq.protocol.messages import Delivery, Failure, Saved, Terms
 
 
 class Prepare(Struct, tag=True):
@@ -26,6 +27,13 @@ class Run(Struct, tag=True):
     terms: Terms
     module: str
     name: str
+
+
+class Answer(Struct, tag=True):
+    """worker: what became of the checkpoints before that question; empty: they are recorded."""
+
+    number: int
+    code: str
 
 
 class Prepared(Struct, tag=True):
@@ -64,6 +72,24 @@ class Extended(Struct, tag=True):
     timeout_ms: int
 
 
+class Kept(Struct, tag=True):
+    """process: so far the next attempt may begin."""
+
+    saved: Saved
+
+
+class Asked(Struct, tag=True):
+    """process: is what I have kept recorded?"""
+
+    number: int
+
+
+class Enclosed(Struct, tag=True):
+    """process: these jobs are to come of the attempt's success."""
+
+    jobs: list[NewJob]
+
+
 class Logged(Struct, tag=True):
     """process: something was logged."""
 
@@ -72,8 +98,8 @@ class Logged(Struct, tag=True):
     text: str
 
 
-ToProcess = Prepare | Run
-FromProcess = Prepared | Unfit | Done | Failed | Told | Extended | Logged
+ToProcess = Prepare | Run | Answer
+FromProcess = Prepared | Unfit | Done | Failed | Told | Extended | Kept | Asked | Enclosed | Logged
 
 _encode: Final = Encoder().encode
 to_process: Final[Decoder[ToProcess]] = Decoder(ToProcess)

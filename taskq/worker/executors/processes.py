@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, assert_never
 
 from taskq.client.context import context_var
@@ -21,10 +22,14 @@ from taskq.protocol.messages import Failure
 from taskq.worker.attempts import Attempt, crash_failure, stop_failure
 from taskq.worker.executors.job_process import JobProcess
 from taskq.worker.executors.pipe import (
+    Answer,
+    Asked,
     Done,
+    Enclosed,
     Extended,
     Failed,
     FromProcess,
+    Kept,
     Logged,
     Prepare,
     Prepared,
@@ -34,6 +39,7 @@ from taskq.worker.executors.pipe import (
 )
 from taskq.worker.tree.offspring import exit_text
 from taskq.worker.tree.supervision import Supervision
+from taskq.worker.words import Words
 
 logger = logging.getLogger("taskq.worker")
 
@@ -60,6 +66,7 @@ class Calls:
     on_extend: Callable[[Attempt, int], None]
     on_done: Callable[[Attempt, bytes | Failure], None]
     on_size: Callable[[int], None]
+    words: Words
 
 
 class Processes:
@@ -147,6 +154,12 @@ class Processes:
                 calls.on_progress(attempt, done, total, text)
             case Extended(timeout_ms):
                 calls.on_extend(attempt, timeout_ms)
+            case Kept(saved):
+                calls.words.checkpoint(attempt.delivery, saved)
+            case Asked(number):
+                calls.words.when_saved(attempt.delivery, partial(_answer, process, attempt, number))
+            case Enclosed(jobs):
+                calls.words.enclose(attempt.delivery, jobs)
             case Done(result):
                 self._on_end(process, attempt, result)
             case Failed(failure):
@@ -218,6 +231,11 @@ class Processes:
 
     def _say_groups(self) -> None:
         self._supervision.on_groups(list(self._all))
+
+
+def _answer(process: JobProcess, attempt: Attempt, number: int, code: str) -> None:
+    if process.attempt is attempt:  # else it is dead, or runs another
+        process.say(Answer(number, code))
 
 
 def _end_of(attempt: Attempt, process: JobProcess, status: int) -> Failure:
