@@ -7,6 +7,7 @@ from taskq.protocol.messages import MEMORY, AttemptReport, JobReport, JobSpec, T
 from tests.simulation.agenda import Violation
 from tests.simulation.alone import Alone
 from tests.simulation.blame import Blame
+from tests.simulation.continuity import Continuity
 from tests.simulation.stories import Stories
 from tests.simulation.ticks import Ticks
 
@@ -24,6 +25,7 @@ class Life:
         self.failed_under: list[int] = []
         self.lease = 0  # the one that was recorded last; one that is taken up again may be an older one
         self.started_ms = 0
+        self.checkpoint = b""
         self.story: list[AttemptReport] = []
         self.told: list[AttemptReport] = []  # all there ever were
         self.end: r.SuccessItem | r.EndedItem | None = None
@@ -63,6 +65,8 @@ class Audit:
         self._stories = Stories()
         self.blame = Blame()
         self.ticked: list[r.Ticked] = []  # what made some of those
+        self.continuity = Continuity()
+        self.come: list[bytes] = []  # jobs that are new, and come of a success
         self.ticks = Ticks(wall_is_steady=wall_is_steady)
         self._forgotten_sessions: dict[bytes, None] = {}
         self._batches: list[tuple[int, bytes]] = []
@@ -75,8 +79,10 @@ class Audit:
         self.made = []
         self.revived = []
         self.ticked = []
+        self.come = []
         self._fold(seq, blob)
         self._stories.are_told(self.lives, self.made)
+        self.continuity.batch_ends()
 
     def cut_after(self, last_seq: int) -> None:
         """The power failed, and what came after this batch is lost: as if it had never been."""
@@ -124,6 +130,9 @@ class Audit:
                     self._made(record.session, record)
                 case r.Made():
                     for spec in record.jobs:
+                        if spec.id in self.continuity.parents:
+                            self._comes_of_a_success(spec, record)
+                            continue
                         if spec.id in self.lives:
                             raise Violation("I16", f"callback {spec.id.hex()} was made twice")
                         self.made.append(spec.id)
@@ -141,6 +150,9 @@ class Audit:
                     self._delivered(record)
                 case r.Released():
                     self._released(record)
+                case r.Checkpointed():
+                    for item in record.items:
+                        self.continuity.checkpointed(self.lives.get(item.id), item)
                 case r.Succeeded() | r.Ended():
                     for item in record.items:
                         self._ended(item)
@@ -173,18 +185,26 @@ class Audit:
             self.alone.submitted(spec, record.wall_ms)
             self._born(record.wall_ms, spec, record.terms)
 
+    def _comes_of_a_success(self, spec: JobSpec, record: r.Made) -> None:
+        self.continuity.made(spec, is_new=spec.id not in self.lives)
+        self.alone.submitted(spec, record.wall_ms)
+        self.come.append(spec.id)
+        self._born(record.wall_ms, spec, record.terms)
+
     def _born(self, wall_ms: int, spec: JobSpec, terms: list[Terms]) -> None:
         self.submitted.append(spec.id)
         self.lives[spec.id] = Life(wall_ms, spec, terms[spec.terms], self.lives.get(spec.id))
 
     def _delivered(self, record: r.Delivered) -> None:
         for held in record.items:
+            is_first = held.lease not in self.recorded
             self.recorded[held.lease] = record.session
             life = self.lives.get(held.id)
             if life is None:
                 raise Violation("I2", f"lease {held.lease} is for {held.id.hex()}, which nobody submitted")
             if life.end is not None:
                 raise Violation("I3", f"job {held.id.hex()} is {life.state}, and was given away again")
+            self.continuity.delivered(life, held.lease, is_first=is_first)
             life.lease = held.lease
             life.started_ms = record.wall_ms
             self.alone.delivered(held.id)
@@ -202,9 +222,16 @@ class Audit:
                 life = self.lives[full.id] = Life(full.submitted_ms, spec, record.terms[full.terms], life)
                 life.story, life.told, life.started_ms = list(full.story), list(full.story), full.started_ms
                 life.failures, life.crashes, life.lease = full.failures, full.crashes, full.lease
+                life.checkpoint = full.checkpoint.value if full.checkpoint is not None else b""
             if life.end is not None or full.state == "running":
                 raise Violation("I3", f"job {full.id.hex()} is {life.state or full.state}, and was changed")
             life.terms = record.terms[full.terms]
+            kept = full.checkpoint.value if full.checkpoint is not None else b""
+            if kept not in (b"", life.checkpoint):
+                raise Violation(
+                    "K1", f"job {full.id.hex()} was changed, and has {kept!r}: {life.checkpoint!r}"
+                )
+            life.checkpoint = kept
             life.spec = replace(life.spec, payload=full.payload)
             is_anew = not full.story
             if not is_anew and list(full.story) != life.story:
@@ -231,6 +258,7 @@ class Audit:
                     "I5", f"job {item.id.hex()}: failures and crashes should be {expected}: {item}"
                 )
             self.alone.released(item.id)
+            self.continuity.ended_badly(life, item.lease, item.ending, item.told)
             self._stories.released(life, item, record.wall_ms)
             self.blame.released(item)
             self._count(life, item.id, item.lease, item.failures, item.crashes)
@@ -253,7 +281,11 @@ class Audit:
         self.blame.ended(item)
         life.end = item
         self.alone.ended(item.id)
-        if isinstance(item, r.EndedItem) and item.state == "dead":
+        if isinstance(item, r.SuccessItem):
+            self.continuity.succeeded(item)
+        elif item.state == "dead":
+            self.continuity.ended_badly(life, item.lease, item.ending or "dead", item.story[-1])
+            self.continuity.died(life, item)
             self._count(life, item.id, item.lease, item.failures, item.crashes)
             retry = life.terms.retry
             if item.failures > retry.max_attempts or item.crashes > retry.max_crashes + 1:
@@ -272,6 +304,9 @@ class Audit:
         self.alone.revived(full)
         life = self.lives[full.id] = Life(full.submitted_ms, old.spec, terms, old)
         life.story, life.told = list(old.story), list(old.told)
+        life.checkpoint = full.checkpoint.value if full.checkpoint is not None else b""
+        if life.checkpoint != old.checkpoint:
+            raise Violation("K1", f"job {full.id.hex()} was revived with {full.checkpoint}")
 
     def _count(self, life: Life, job_id: bytes, lease: int, failures: int, crashes: int) -> None:
         """Each attempt fails at most once."""

@@ -14,11 +14,14 @@ from taskq.protocol.messages import (
     FSYNC,
     MEMORY,
     Ack,
+    AckAndSubmit,
     Acked,
     Announce,
     Bound,
     Bulk,
     Cancel,
+    Checkpoint,
+    Checkpointed,
     Command,
     Confirm,
     Deliver,
@@ -36,6 +39,7 @@ from taskq.protocol.messages import (
     Outcomes,
     Receipts,
     Resume,
+    Steer,
     Submit,
     Success,
     Terms,
@@ -104,7 +108,7 @@ class History:
         self._agenda = agenda
         self._wall_is_steady = wall_is_steady
         self._numbered: dict[bytes, dict[int, bytes]] = {}  # session -> seq -> id
-        self._reports: dict[bytes, dict[int, Ack | Nack]] = {}  # session -> not yet acked
+        self._reports: dict[bytes, dict[int, Ack | Nack | AckAndSubmit]] = {}  # session -> not yet acked
         self._odd: dict[int, str] = {}  # leases that were answered by `stale` or `duplicate`
         self._not_before: dict[bytes, tuple[int, int]] = {}  # id -> lease that ended, us
         self._lives: dict[bytes, Life | None] = {}  # the one that was last delivered
@@ -184,6 +188,21 @@ class History:
         self.custody.over(delivery.lease)
         if isinstance(outcome, bytes):
             self.asked[delivery.id].results.append(outcome)
+        self.audit.continuity.on_reported(delivery.lease, ending)
+
+    def on_checkpoint(self, worker: SimWorker, attempt: Attempt, value: bytes) -> None:
+        delivery = attempt.delivery
+        self._agenda.note(worker.name, "checkpoints", delivery.id, value)
+        self.audit.continuity.on_checkpoint(delivery.id, delivery.lease, value)
+
+    def on_enclosed(self, worker: SimWorker, attempt: Attempt, jobs: list[NewJob]) -> None:
+        delivery = attempt.delivery
+        self._agenda.note(worker.name, "encloses", *[job[0] for job in jobs])
+        self.audit.continuity.on_enclosed(delivery.id, delivery.lease, jobs)
+        for id, terms, payload, ext, _ in jobs:
+            self.asked[id] = Asked(terms, payload, ext or {}, self._agenda.us)
+            self._made[id] = None
+            self.repeated[id] = 1
 
     def on_arrived(self, lease: int) -> None:
         self.custody.arrived(lease)
@@ -199,6 +218,7 @@ class History:
 
     def on_started(self, host: BrokerHost) -> None:
         self.custody.on_started()
+        self.audit.continuity.epoch = host.journal.epoch
         self.audit.ticks.was_unable_ms = self._agenda.now.wall_ms
         jobs = host.broker.state.jobs
         for id, asked in self.asked.items():
@@ -241,6 +261,9 @@ class History:
             self.asked[id].is_confirmed = True
         for record in self.audit.ticked:
             self._ticked(record)
+        for id in self.audit.come:
+            self.asked[id].is_confirmed = True
+            self.asked[id].heard_us = self._agenda.us
         for id in self.audit.submitted:
             self.asked[id].committed_us = self._agenda.us
         for id in self.audit.revived:
@@ -272,6 +295,7 @@ class History:
         # Memory that is bounded may have been full in the midst of a turn.
         if host.broker.intake.why_closed or host.broker.memory._budget_bytes:
             self.audit.ticks.was_unable_ms = self._agenda.now.wall_ms
+            self.audit.continuity.may_refuse = True
         self.books.on_turn(host, self._agenda.now)
         self.search.on_turn(host)
         self._rooms.on_turn(host)
@@ -316,10 +340,14 @@ class History:
             case Bound():
                 self._agenda.note("<", number, "Bound", command.queue)
                 self._bounds[command.when_full] = None
+                self.audit.continuity.has_bounds = True
+            case Steer():
+                self._agenda.note("<", number, "Steer")
+                self.audit.continuity.has_bounds = True
             case Cancel(tree=True):
                 self._agenda.note("<", number, "Cancel", command.request)
                 self._trees[hello.session, command.request] = command.ids
-            case Ack() | Nack():
+            case Ack() | Nack() | AckAndSubmit():
                 self._agenda.note("<", number, type(command).__name__, command.seq, _leases(command))
                 self._reports.setdefault(hello.session, {})[command.seq] = command
                 self.books.on_reported(number, [item.lease for item in command.items])
@@ -336,6 +364,9 @@ class History:
                 for asked in self.asked.values():
                     if asked.terms.durability == MEMORY:  # no record will tell which of them
                         asked.heard_us = self._agenda.us
+            case Checkpoint():
+                self._agenda.note("<", number, "Checkpoint", command.seq, len(command.items))
+                self.audit.continuity.on_heard(hello.session, command.seq, command.items)
             case Exited():
                 self._exited.update(dict.fromkeys(child.session for child in command.children))
             case _:
@@ -372,6 +403,10 @@ class History:
             case Acked():
                 self._agenda.note(">", number, "Acked", message.seq, len(message.items))
                 self._acked(host, hello.session, message)
+            case Checkpointed():
+                self._agenda.note(">", number, "Checkpointed", message.seq, len(message.items))
+                durable = {id: asked.terms.durability != MEMORY for id, asked in self.asked.items()}
+                self.audit.continuity.on_said(hello.session, message.seq, message.items, durable)
             case Outcomes():
                 for outcome in message.items:
                     self._ended(host, outcome, is_heard=not host.peers[number].wire.is_cut)
@@ -456,6 +491,7 @@ class History:
             is_last = False  # who replaced it had another wish
         if lease > ended and is_last and us < not_before_us - TICK_US:
             raise Violation("I7", f"job {id.hex()} was delivered before the time that its worker asked for")
+        self.audit.continuity.on_delivered(id, lease, delivery.checkpoint)
         self.custody.give(hello, number, delivery, terms)
         self.books.on_delivered(hello, number, lease, self._executors[number][terms.task])
 
@@ -496,6 +532,9 @@ class History:
         asked = self.asked[item.id]
         if isinstance(item, Success):
             is_lost = asked.terms.durability == MEMORY or (self.is_lossy and item.id not in self.audit.lives)
+            life = self.audit.lives.get(item.id)
+            if life is not None and item.lease in life.failed_under:
+                return  # what was to come of it was refused
             if not is_lost and not self.audit.has_ever_ended(item.id):
                 raise Violation("I4", f"success of {item.id.hex()} was acked, and the journal has no outcome")
             return
@@ -573,5 +612,5 @@ class History:
             raise Violation("I1", f"cancelling {id.hex()} got {code}, and it is there")
 
 
-def _leases(command: Ack | Nack) -> str:
+def _leases(command: Ack | Nack | AckAndSubmit) -> str:
     return ",".join(str(item.lease) for item in command.items)

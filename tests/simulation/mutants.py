@@ -25,10 +25,11 @@ from taskq.core.intake import intake
 from taskq.core.intake.bindings import Bindings
 from taskq.core.intake.bounds import Room
 from taskq.core.intake.editing import Editing
-from taskq.core.intake.intake import Intake
+from taskq.core.intake.enclosures import Enclosures
+from taskq.core.intake.intake import Enclosed, Intake
 from taskq.core.intake.sieve import Sieve
 from taskq.core.intake.uniqueness import Uniqueness
-from taskq.core.job import RUNNING, SCHEDULED, Job
+from taskq.core.job import RUNNING, SCHEDULED, Before, Job
 from taskq.core.ledger import Ledger
 from taskq.core.lines.controls import Controls
 from taskq.core.lines.gates import Gate
@@ -47,6 +48,7 @@ from taskq.core.running import attempts, callbacks
 from taskq.core.running.attempts import Attempts
 from taskq.core.running.callbacks import Callbacks
 from taskq.core.running.cancels import Cancels
+from taskq.core.running.checkpoints import Checkpoints
 from taskq.core.running.endings import Endings
 from taskq.core.running.presence import Presence
 from taskq.core.running.retry import Verdict, judge
@@ -60,9 +62,12 @@ from taskq.protocol.ext import UNIQUE, read_unique
 from taskq.protocol.messages import (
     OS,
     Ack,
+    AckAndSubmit,
     Acked,
     Announce,
     AttemptReport,
+    Checkpoint,
+    Checkpointed,
     ChildExit,
     Confirm,
     Failure,
@@ -78,6 +83,7 @@ from taskq.protocol.messages import (
 )
 from taskq.protocol.messages import Recall as RecallMessage
 from taskq.server.engine import Engine
+from taskq.worker.checkpoints import Checkpoints as WorkerCheckpoints
 from taskq.worker.executors.line import Line
 from taskq.worker.session import WorkerSession
 from tests.simulation.patching import Patch, patched
@@ -1005,3 +1011,108 @@ def trees_end_with_the_first_branch(patch: Patch) -> None:
 @mutant
 def nobody_misses_who_is_gone(patch: Patch) -> None:
     patch.set(Bindings, "_miss", lambda self, session, now: None)
+
+
+# -- what attempts leave behind -----------------------------------------------------------------------
+
+
+@mutant
+def checkpointed_before_commit(patch: Patch) -> None:
+    _speak_early(patch, (Checkpointed,))
+
+
+@mutant
+def stale_attempts_leave_checkpoints(patch: Patch) -> None:
+    def save(self: Checkpoints, worker: Worker, command: Checkpoint) -> None:
+        items = [item for item in command.items if item.id in self._ledger.state.jobs]
+        self._ledger.checkpoint(r.Checkpointed(items), OS)
+        self._out.say(worker.peer, Checkpointed(command.seq))
+
+    patch.set(Checkpoints, "save", save)
+
+
+@mutant
+def compaction_forgets_checkpoints(patch: Patch) -> None:
+    full_job = compaction.full_job
+    patch.set(
+        compaction, "full_job", lambda job, terms: structs.replace(full_job(job, terms), checkpoint=None)
+    )
+
+
+@mutant
+def the_next_lease_forgets_the_checkpoint(patch: Patch) -> None:
+    delivered = State.delivered
+
+    def forgetful(state: State, record: r.Delivered, jobs: Any = None) -> None:
+        delivered(state, record, jobs)
+        for held in record.items:
+            job = state.jobs.get(held.id)
+            if job is not None and job.before.checkpoint is not None:
+                state._leave_behind(job, Before(job.past, job.story))
+
+    patch.set(State, "delivered", forgetful)
+
+
+@mutant
+def reports_overtake_checkpoints(patch: Patch) -> None:
+    patch.set(WorkerCheckpoints, "hurry", lambda self, lease: None)
+
+
+@mutant
+def checkpoints_are_not_said_again(patch: Patch) -> None:
+    patch.set(WorkerCheckpoints, "again", lambda self: [])
+
+
+@mutant
+def any_success_submits_what_comes_of_it(patch: Patch) -> None:
+    patch.set(Attempts, "counts", lambda self, worker, ack: True)
+
+
+@mutant
+def some_of_an_outbox_is_submitted(patch: Patch) -> None:
+    """What does not fit is left out."""
+    enclosed = Intake.enclosed
+
+    def generous(self: Intake, terms: Any, specs: list[JobSpec], parent: bytes, now: Now) -> Any:
+        good = [spec for spec in specs if isinstance(enclosed(self, terms, [spec], parent, now), Enclosed)]
+        return enclosed(self, terms, good, parent, now)
+
+    patch.set(Intake, "enclosed", generous)
+
+
+@mutant
+def an_outbox_is_lost_with_the_connection(patch: Patch) -> None:
+    on_welcome = WorkerSession.on_welcome
+
+    def forgetful(session: WorkerSession, welcome: Welcome) -> None:
+        for at, report in enumerate(session._unconfirmed):
+            if isinstance(report, AckAndSubmit):
+                session._unconfirmed[at] = Ack(report.seq, [report.success])
+        on_welcome(session, welcome)
+
+    patch.set(WorkerSession, "on_welcome", forgetful)
+
+
+@mutant
+def an_outbox_is_submitted_when_its_attempt_fails(patch: Patch) -> None:
+    def eager(self: Enclosures, worker: Worker, command: AckAndSubmit, now: Now) -> None:
+        decided = self._intake.enclosed(command.terms, command.jobs, command.success.id, now)
+        if isinstance(decided, Enclosed):
+            self._arrivals.line_up(self._intake.write_enclosed(decided, now), now)
+        failure = Failure(command.success.id, command.success.lease, "failed")
+        self._attempts.nack(worker, Nack(command.seq, [failure]), now)
+
+    patch.set(Enclosures, "ack", eager)
+
+
+@mutant
+def an_outbox_is_refused_where_a_job_is_there_already(patch: Patch) -> None:
+    verdict = Sieve.verdict
+
+    def strict(self: Sieve, known: Any, seq: int, spec: JobSpec, now: Now) -> Any:
+        found = verdict(self, known, seq, spec, now)
+        if self._ending and found is not None and found.code == "exists":
+            return structs.replace(found, code="conflict")
+        return found
+
+    patch.set(Sieve, "verdict", strict)

@@ -7,16 +7,22 @@ from random import Random
 from typing import Final, Protocol
 
 from taskq import limits
+from taskq.client.session import NewJob
+from taskq.protocol.ext import ACTIVE, QUEUED, Unique, above
 from taskq.protocol.messages import (
+    MEMORY,
     Announce,
+    CheckpointItem,
     Delivery,
     Ending,
+    Ext,
     Failure,
     Fault,
     FromBroker,
     Message,
     ProgressItem,
     Recall,
+    Saved,
     ScheduleSpec,
     Stop,
     Terms,
@@ -44,6 +50,7 @@ class Attempt:
         self.is_waiting = False
         self.is_reported = False
         self.is_told_to_stop = False
+        self.checkpoints = 0
 
 
 class Observer(Protocol):
@@ -52,6 +59,8 @@ class Observer(Protocol):
     def on_arrived(self, lease: int) -> None: ...
     def on_begun(self, worker: "SimWorker", attempt: Attempt) -> None: ...
     def on_reported(self, worker: "SimWorker", attempt: Attempt, ending: str, outcome: object) -> None: ...
+    def on_checkpoint(self, worker: "SimWorker", attempt: Attempt, value: bytes) -> None: ...
+    def on_enclosed(self, worker: "SimWorker", attempt: Attempt, jobs: list[NewJob]) -> None: ...
     def on_died(self, worker: "SimWorker") -> None: ...
     def on_put_down(self, worker: "SimWorker", leases: list[int]) -> None: ...
 
@@ -65,6 +74,7 @@ class Temper:
         self.fails = 0 if kind else rng.choice((0, 10, 40))
         self.overruns = 0 if kind else rng.choice((0, 3))
         self.hangs = 0 if kind else rng.choice((0, 20))  # of those that run out of time
+        self.talks = False  # attempts say how far they have come, and what is to come of their success
 
     def steady(self, ms: int) -> None:
         """From now on every attempt succeeds after exactly so long."""
@@ -95,6 +105,8 @@ class SimWorker(Process):
         self.tasks = {task: EXECUTORS[task] for task in tasks}
         self.queues = tuple(queues)
         self.slots = slots
+        self.words = Random(f"{self.session.hex()} words")
+        self.asks = 0  # for the broker's word that a checkpoint is recorded
         self.supervisor: SimSupervisor | None = None
         self.attempts: dict[int, Attempt] = {}
         self.temper = temper
@@ -196,6 +208,9 @@ class SimWorker(Process):
         if rng.random() < 0.05 and not attempt.is_reported:
             self.speaker.progress(ProgressItem(*_held(attempt), 1, 2))
             self.link.wake()
+        if temper.talks and self.words.random() < 0.5:
+            for _ in range(self.words.randrange(1, 4)):
+                self.after(self.words.randrange(run_us + 1), lambda: self._checkpoint(attempt))
         if terms.timeout_ms and run_us > terms.timeout_ms * MS:
             if rng.random() < 0.3:
                 self.speaker.extend(*_held(attempt), run_us // MS + 1_000)
@@ -224,6 +239,44 @@ class SimWorker(Process):
         """Killed by its supervisor, for these."""
         self._observer.on_put_down(self, leases)
         self.kill()
+
+    def _checkpoint(self, attempt: Attempt) -> None:
+        """Bytes that are larger the later they were said."""
+        if attempt.is_reported:
+            return
+        id, lease = _held(attempt)
+        attempt.checkpoints += 1
+        value = lease.to_bytes(8, "big") + attempt.checkpoints.to_bytes(4, "big")
+        self._observer.on_checkpoint(self, attempt, value)
+        self.speaker.checkpoint(CheckpointItem(id, lease, Saved(value)))
+        if self.words.random() < 0.3:
+            self.asks += 1
+            self.speaker.when_saved(lease, self._saved)
+        self.link.wake()
+
+    def _saved(self, code: str) -> None:
+        self.asks -= 1
+
+    def _enclose(self, attempt: Attempt) -> None:
+        """Some jobs are to come of its success. Those have none of their own, so there is an end to it."""
+        id, terms = attempt.delivery.id, attempt.terms
+        ext = attempt.delivery.ext or {}
+        if terms.durability == MEMORY or "child" in ext or self.words.random() < 0.6:
+            return
+        line = [id, *above(ext)][: limits.ANCESTORS_MAX + 1]
+        jobs: list[NewJob] = []
+        for _ in range(self.words.randrange(1, 4)):
+            own: Ext = {"child": b"", "parent": line[0]}
+            if line[1:]:
+                own["ancestors"] = b"".join(line[1:])
+            if self.words.random() < 0.2:
+                digest = self.words.choice((b"one", b"two", b"six")).ljust(16, b".")
+                own["unique"] = Unique(self.words.choice((QUEUED, ACTIVE)), digest).pack()
+            delay_ms = self.words.choice((0, 0, self.words.randrange(1, 2_000)))
+            mine = Terms(self.words.choice(tuple(EXECUTORS)), self.words.choice(QUEUES), delay_ms=delay_ms)
+            jobs.append((self.words.randbytes(16), mine, self.words.randbytes(9), own, 0))
+        self._observer.on_enclosed(self, attempt, jobs)
+        self.speaker.enclose(attempt.delivery.lease, jobs)
 
     def _hand_over(self, recall: Recall) -> None:
         """What has not begun goes to others; the session takes no more than there are slots from now on."""
@@ -300,6 +353,8 @@ class SimWorker(Process):
         attempt.is_reported = True
         del self.attempts[attempt.delivery.lease]
         if failure is None:
+            if self.temper.talks:
+                self._enclose(attempt)
             result = result_of(attempt.delivery.id, attempt.delivery.lease)
             self._observer.on_reported(self, attempt, "succeeded", result)
             self.speaker.succeed(*_held(attempt), result)

@@ -110,6 +110,7 @@ class World:
             memory_bytes=self.plan.memory_bytes,
         )
         self.temper = Temper(self._random("temper"))
+        self.temper.talks = self._random("talk").random() < 0.4
         self.producers: list[Producer] = []
         self.workers: list[SimWorker] = []
         self.supervisors: list[SimSupervisor] = []
@@ -343,6 +344,11 @@ class World:
         for id, asked in self.history.asked.items():
             if asked.is_confirmed and not self.history.audit.state_of(id):
                 raise Violation("I1", f"job {id.hex()} was confirmed, and has no outcome")
+        for worker in self._living():
+            if worker.asks:
+                raise Violation(
+                    "V5", f"{worker.name} was never told what became of {worker.asks} checkpoints"
+                )
         self.history.books.nobody_idles(self.host)
         self.history.books.at_rest(self.host)
 
