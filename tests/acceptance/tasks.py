@@ -109,3 +109,53 @@ async def leave() -> None:
 @q.task(queue="other")
 async def elsewhere() -> str:
     return current().queue
+
+
+@q.task
+async def climb(path: str, stop_at: int) -> list[int]:
+    """A step at a time, each recorded before it is noted; waits at that one in its first attempt."""
+    steps: list[int] = current().checkpointed([])
+    for step in range(len(steps) + 1, 11):
+        steps.append(step)
+        await current().checkpoint(steps)
+        note(path, f"step-{step}")
+        if step == stop_at and current().attempt == 1:
+            await asyncio.sleep(60)
+    return steps
+
+
+@q.task
+async def deliver(path: str, word: str) -> None:
+    note(path, word)
+
+
+@q.task(retry=RetryPolicy.exponential(max_attempts=3, base=0.01))
+async def order(path: str, word: str, end: str = "") -> None:
+    """Three deliveries come of it, if it succeeds."""
+    with current().outbox():
+        for n in range(3):
+            await deliver.submit(path, f"{word}-{n}")
+    note(path, f"ordered-{word}")
+    if end == "die" and current().attempt == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if end == "fail" and current().attempt == 1:
+        raise ValueError("not yet")
+
+
+@q.task(executor="process", retry=RetryPolicy.exponential(max_attempts=3, base=0.01))
+def order_apart(path: str, word: str) -> list[int]:
+    """The same in a process of its own: the first attempt kills it, the second one fails."""
+    steps: list[int] = current().checkpointed([])
+    steps.append(current().attempt)
+    for _ in range(1_000):
+        current().checkpoint(steps)
+    current().checkpoint(steps).wait(timeout=20)
+    with current().outbox():
+        for n in range(3):
+            deliver.submit_sync(path, f"{word}-{n}")
+    if current().attempt == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if current().attempt == 2:
+        current().checkpoint([*steps, 0])
+        raise ValueError("not yet")
+    return steps
