@@ -31,6 +31,7 @@ PROGRAMS: Final = (
     "bulk",
     "imports",
     "testing_env",
+    "streams",
 )
 HEADS: Final = ("program", "what", "durability", "due", "goal", "measured", "min", "max", "holds")
 LEFT: Final = 3

@@ -3,11 +3,12 @@
 import asyncio
 import os
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from taskq import Task, TaskQ, current
+from taskq import StreamTask, Task, TaskQ, current
 
 # Where tasks write that they ran: append-only, one line at once, so that lines of many processes never mix.
 EVIDENCE: Final = "BENCHMARKS_EVIDENCE"
@@ -55,6 +56,13 @@ async def linger(seconds: float) -> None:
     await asyncio.sleep(seconds * _slowness)
 
 
+async def items(count: int, size: int) -> AsyncIterator[bytes]:
+    """So many, of so many bytes each, as fast as they are taken."""
+    item = b"x" * size
+    for _ in range(count):
+        yield item
+
+
 @dataclass(frozen=True)
 class Tasks:
     """The tasks as one app knows them."""
@@ -86,6 +94,11 @@ def declare_nobody(app: TaskQ) -> Task[[bytes], None]:
     return app.task(name="benchmarks.nobody")(nobody)
 
 
+def declare_items(app: TaskQ) -> StreamTask[[int, int], bytes]:
+    """What is streamed."""
+    return app.task(name="benchmarks.items")(items)
+
+
 def note(word: str) -> int:
     """Append a line: the word, job, attempt, process and moment. Returns the moment, in ns since the boot."""
     now_ns = time.monotonic_ns()
@@ -101,3 +114,4 @@ def _evidence() -> int:
 
 q = TaskQ()
 declare(q)
+declare_items(q)

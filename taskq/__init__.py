@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from taskq.client.bounds import Concurrency, Rate
     from taskq.client.context import Context, current
     from taskq.client.depends import Depends
+    from taskq.client.following import Missed, Restarted
     from taskq.client.job import AttemptInfo, Job, JobInfo, Progress
     from taskq.client.job_filter import JobFilter
     from taskq.client.jobs import BulkResult, DeadGroup
@@ -56,7 +57,8 @@ if TYPE_CHECKING:
     from taskq.client.retry import RetryPolicy
     from taskq.client.schedules import ScheduleInfo
     from taskq.client.sync import SyncJob
-    from taskq.client.task import Call, Task
+    from taskq.client.task import Call, StreamTask, Task
+    from taskq.client.telling import Event, LogLine, StreamJob
     from taskq.client.values.secrets import Secret
     from taskq.client.values.serializers import Serializer
 
@@ -78,6 +80,7 @@ __all__ = [
     "Depends",
     "Discard",
     "EncodeError",
+    "Event",
     "Job",
     "JobCancelled",
     "JobCrashed",
@@ -87,13 +90,16 @@ __all__ = [
     "JobFilter",
     "JobInfo",
     "JobTimedOut",
+    "LogLine",
     "Middleware",
+    "Missed",
     "NotFound",
     "Outgoing",
     "Progress",
     "QueueFull",
     "Rate",
     "Refused",
+    "Restarted",
     "ResultGone",
     "Retry",
     "RetryPolicy",
@@ -101,6 +107,8 @@ __all__ = [
     "Secret",
     "Serializer",
     "Snooze",
+    "StreamJob",
+    "StreamTask",
     "SubmitErrors",
     "SyncJob",
     "Task",
@@ -117,6 +125,11 @@ __all__ = [
 # Where the names live that bring asyncio and the codecs with them. They are imported when they are
 # first asked for, so that `taskq --help` and whoever wants only the errors do not pay for them.
 _LAZY = {
+    "Restarted": "taskq.client.following",
+    "Missed": "taskq.client.following",
+    "StreamJob": "taskq.client.telling",
+    "LogLine": "taskq.client.telling",
+    "Event": "taskq.client.telling",
     "TaskQ": "taskq.client.app",
     "Concurrency": "taskq.client.bounds",
     "Rate": "taskq.client.bounds",
@@ -136,6 +149,7 @@ _LAZY = {
     "ScheduleInfo": "taskq.client.schedules",
     "SyncJob": "taskq.client.sync",
     "Call": "taskq.client.task",
+    "StreamTask": "taskq.client.task",
     "Task": "taskq.client.task",
     "Secret": "taskq.client.values.secrets",
     "Serializer": "taskq.client.values.serializers",

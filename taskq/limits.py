@@ -277,3 +277,47 @@ ZSTD_WINDOW_LOG_MAX: Final = 23
 SERIALIZER_CHARS_MAX: Final = 32
 # A signature as an error's text shows it.
 SIGNATURE_CHARS_MAX: Final = 400
+
+# -- telling: streams, events, logs -------------------------------------------------------------
+
+# What the broker keeps of what one job has yielded, for consumers that come late or come back: a few
+# seconds of a fast stream, all of most others.
+STREAM_ENTRIES_MAX: Final = 10_000
+STREAM_BYTES_MAX: Final = 4 * 1024 * 1024
+# Of a job's events: enough for every attempt of most, and minutes of progress.
+EVENT_ENTRIES_MAX: Final = 1_000
+EVENT_BYTES_MAX: Final = 256 * 1024
+# Of its log lines: the last ones, as a person would read them.
+LOG_ENTRIES_MAX: Final = 1_000
+LOG_BYTES_MAX: Final = 256 * 1024
+# And of all jobs together; what was written to longest ago goes first.
+FEEDS_BYTES_MAX: Final = 64 * 1024 * 1024
+# Of a broker's memory budget, this part at most.
+FEEDS_SHARE: Final = 16
+# What a feed and a chunk of entries cost in memory beside their bytes, about.
+FEED_OVERHEAD_BYTES: Final = 1_000
+CHUNK_OVERHEAD_BYTES: Final = 250
+# What a consumer is sent before it has said that it took what came earlier: some 10 ms at full speed.
+FOLLOW_ENTRIES_MAX: Final = 2_000
+FOLLOW_BYTES_MAX: Final = 1024 * 1024
+FOLLOWS_PER_PEER_MAX: Final = 10_000
+FOLLOWS_MAX: Final = 50_000
+# What an attempt may have yielded that the broker has not yet said to have taken.
+STREAM_AHEAD_ENTRIES: Final = 2_000
+STREAM_AHEAD_BYTES: Final = 1024 * 1024
+# Entries of a stream that stay together: the smaller they are, the more evenly a slow consumer holds
+# the task back; at this size a chunk's own cost is a tenth of its items'.
+CHUNK_ENTRIES: Final = 128
+CHUNK_BYTES: Final = 64 * 1024
+# So many items in a row from a generator that never waits, and the loop gets its turn.
+STREAM_BREATH: Final = 512
+# How long a consumer that takes nothing may hold a task back; and how long a worker without a broker
+# does, before it gives up what it could not say.
+STREAM_HOLD_MS: Final = 30_000
+STREAM_ALONE_MS: Final = 35_000
+# Progress and log lines go out at most so often, however often they change.
+PROGRESS_EVERY_MS: Final = 50
+LOGS_EVERY_MS: Final = 100
+# Lines of one attempt, and characters of all attempts, that wait for that.
+LOG_LINES_AHEAD: Final = 1_000
+LOG_CHARS_AHEAD: Final = 1024 * 1024

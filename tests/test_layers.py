@@ -89,6 +89,7 @@ OPEN_TO_ALL: Final = ("taskq.errors", "taskq.limits", "taskq.__version__")
 PURE: Final = (
     *("taskq.protocol", "taskq.core"),
     *("taskq.client.session", "taskq.worker.session", "taskq.worker.vouching"),
+    *("taskq.client.following", "taskq.client.follows", "taskq.worker.telling.outflow"),
 )
 IMPURE_MODULES: Final = frozenset(
     {
@@ -102,7 +103,11 @@ RANDOM_FOR_TYPING: Final = ("taskq.core", "random.Random")
 
 LINES_MAX: Final = 400
 LONG: Final = {
+    "taskq/client/job.py": "a job's handle: every verb with its manual, and what it answers",
+    "taskq/client/sync.py": "the blocking face: a line for each verb of the other one",
+    "taskq/client/session.py": "all that a producer says, over one table of what is unanswered",
     "taskq/client/app.py": "the public face: every verb with its manual",
+    "taskq/worker/runner.py": "an attempt's way through the worker, some lines for each step; the steps are elsewhere",
     "taskq/core/running/attempts.py": "an attempt's whole life, all of it over the same few tables",
     "taskq/core/broker.py": "the router: some lines for each message",
     "taskq/core/state.py": "one short method for each record, and no decisions",

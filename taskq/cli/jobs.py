@@ -9,6 +9,7 @@ from taskq.cli.exits import Exit, exit_for
 from taskq.cli.found import (
     QUERY_HELP,
     act,
+    as_json_object,
     connected,
     dry_run_option,
     job_id,
@@ -53,6 +54,12 @@ WAIT_EXAMPLES: Final = """\b
 Examples:
   taskq jobs wait 019b76daa80075118123456789abcdef --timeout 1m
   taskq jobs wait $(taskq submit tasks.add 2 3)
+"""
+LOGS_EXAMPLES: Final = """\b
+Examples:
+  taskq jobs logs 019b76daa80075118123456789abcdef
+  taskq jobs logs -f $(taskq submit tasks.report 2026)
+  taskq jobs logs 019b76daa80075118123456789abcdef --json | jq -r .text
 """
 CANCEL_EXAMPLES: Final = """\b
 Examples:
@@ -132,6 +139,21 @@ def wait(id: str, timeout: int | None, url: str | None, as_json: bool) -> int:
     import asyncio
 
     return asyncio.run(_wait(job_id(id), timeout, url, as_json=as_json))
+
+
+@command.command(epilog=LOGS_EXAMPLES)
+@click.argument("id")
+@click.option("--follow", "-f", is_flag=True, help="Also the lines to come, until the job has ended.")
+@url_option
+@json_option("One JSON object a line.")
+def logs(id: str, follow: bool, url: str | None, as_json: bool) -> None:
+    """Show the last lines that were logged inside the job ID.
+
+    The broker keeps them in memory, for as long as the job's outcome. Exit code 4: there is no such job.
+    """
+    import asyncio
+
+    asyncio.run(_logs(job_id(id), url, follow=follow, as_json=as_json))
 
 
 @command.command(epilog=QUERY_HELP + CANCEL_EXAMPLES)
@@ -256,6 +278,25 @@ async def _why(id: str, url: str | None, *, as_json: bool) -> None:
         output.json_line({"id": info.id, "state": info.state, "why": text})
     else:
         output.data(text)
+
+
+async def _logs(id: str, url: str | None, *, follow: bool, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from taskq.client.following import Missed
+
+    async with connected(url, "viewer") as app:
+        async for line in app.job(id).logs(follow=follow):
+            if isinstance(line, Missed):
+                missed = "some" if line.count is None else f"{line.count:,}"
+                output.json_line({"missed": line.count}) if as_json else output.say(
+                    f"({missed} lines missed)"
+                )
+            elif as_json:
+                output.json_line(as_json_object(asdict(line)))
+            else:
+                time = line.at.astimezone().strftime("%H:%M:%S.%f")[:-3]
+                output.data(f"{time} #{line.attempt} {line.level} {line.logger}: {line.text}")
 
 
 async def _wait(id: str, timeout_ms: int | None, url: str | None, *, as_json: bool) -> int:

@@ -78,6 +78,13 @@ Examples:
     show_default=True,
     help="How long running jobs may take to end after the first SIGTERM or SIGINT.",
 )
+@click.option(
+    "--job-logs",
+    metavar="LEVEL",
+    default="info",
+    show_default=True,
+    help="What is logged inside jobs is kept for `taskq jobs logs` from this level on; off: nothing.",
+)
 @click.option("--name", default="", help="What people see this worker as; HOST:PID if nothing is said.")
 @click.option("--url", envvar="TASKQ_URL", help="The broker; the app's own if nothing is said.")
 @click.option(
@@ -104,6 +111,7 @@ def command(
     burst: bool,
     reload: bool,
     grace: int,
+    job_logs: str,
     name: str,
     url: str | None,
     loop: str,
@@ -134,6 +142,7 @@ def command(
         max_jobs=max_jobs,
         max_memory_bytes=max_memory,
         grace_ms=grace,
+        job_logs=job_logs,
         burst=burst,
         name=name,
         loop=convert(loop, LoopName),

@@ -3,7 +3,16 @@
 import asyncio
 import os
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property, partial
 from types import MappingProxyType, TracebackType
@@ -38,7 +47,20 @@ from taskq.client.schedules import Scheduled, ScheduleOptions, Schedules, schedu
 from taskq.client.seconds import Seconds, millis_of
 from taskq.client.session import NewJob, Submission
 from taskq.client.sync import SyncTaskQ
-from taskq.client.task import OURS, AsyncTask, Call, Declare, P, PlainTask, R, Task, declare
+from taskq.client.task import (
+    OURS,
+    AsyncStreamTask,
+    AsyncTask,
+    Call,
+    Declare,
+    P,
+    PlainStreamTask,
+    PlainTask,
+    R,
+    T,
+    Task,
+    declare,
+)
 from taskq.client.values.compression import check_can_compress
 from taskq.client.values.serializers import Serializer, serializer_of
 from taskq.client.waiting import cancel_all, in_order_of_completion, settle_all
@@ -140,6 +162,14 @@ class TaskQ:
         self, fn: Callable[P, Coroutine[Any, Any, R]], /
     ) -> AsyncTask[P, R]: ...
     @overload
+    def task(  # type: ignore[overload-overlap]  # as above
+        self, fn: Callable[P, AsyncIterator[T]], /
+    ) -> AsyncStreamTask[P, T]: ...
+    @overload
+    def task(  # type: ignore[overload-overlap]  # as above
+        self, fn: Callable[P, Iterator[T]], /
+    ) -> PlainStreamTask[P, T]: ...
+    @overload
     def task(self, fn: Callable[P, R], /) -> PlainTask[P, R]: ...
     @overload
     def task(self, /, **options: Unpack[DeclareOptions]) -> Declare: ...
@@ -147,7 +177,8 @@ class TaskQ:
     def task(self, fn: Any = None, /, **options: Any) -> Any:
         """Declare a function as a task: `@q.task`, or `@q.task(queue="mail", retry=3)`.
 
-        `fn` may be `async def`, or a plain `def`, which workers run in a thread.
+        `fn` may be `async def`, or a plain `def`, which workers run in a thread; what a generator yields
+        is streamed to `job.stream()`.
         """
         checked = TaskOptions().changed(options, DeclareOptions.__annotations__)
 
@@ -266,6 +297,7 @@ class TaskQ:
                 task = _task_of(call)
                 terms = task.terms if level is None else with_durability(task.terms, level)
                 own_id, slot, read = task.settings.id, task.slot, task.read_result
+                kind_of_job = task.kind_of_job
                 extras = task.settings.extras
                 ext = extras.shared(task.name, producer.id)
                 own_ext = partial(extras.own, ext, task.name) if extras.is_by_arguments else None
@@ -273,7 +305,7 @@ class TaskQ:
             job_ext = own_ext(call.payload) if own_ext else ext
             spec = (id, terms, call.payload, job_ext, 0)
             specs.append(smaller(spec) if compresses and len(call.payload) > COMPRESS_BYTES_MIN else spec)
-            jobs.append(Job(self, id, read))
+            jobs.append(kind_of_job(self, id, read))
             if around:
                 outgoing.append(Outgoing(id.hex(), call.task.name, call.task.settings, dict(job_ext or {})))
         seconds = millis_of("confirm_timeout", confirm_timeout) / 1000
@@ -360,7 +392,7 @@ class TaskQ:
             return enclosed
         producer = self._producer()
         id = options.id or producer.ids.new_id(task.slot)
-        job: Job[R] = Job(self, id, task.read_result)
+        job: Job[R] = task.kind_of_job(self, id, task.read_result)
         ext: Ext | None = None
         if not is_plain:
             ext = extras.shared(task.name, producer.id)

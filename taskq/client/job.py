@@ -1,6 +1,6 @@
 """A handle to one submitted job, and what its outcome means to those who wait for it."""
 
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -41,7 +41,9 @@ from taskq.protocol.messages import (
 
 if TYPE_CHECKING:
     from taskq.client.app import TaskQ
+    from taskq.client.following import Missed
     from taskq.client.task import Call
+    from taskq.client.telling import Event, LogLine
 
 R = TypeVar("R")
 
@@ -149,6 +151,32 @@ class Job(Struct, Generic[R], gc=False, eq=False):
         """Why it is not running, where it runs, or how it ended."""
         info = await self.info()
         return info.why or info.end
+
+    def stream(self) -> AsyncGenerator[Any, None]:
+        """What a generator task yields, for a job whose task is not known here; see `StreamJob.stream`."""
+        from taskq.client.telling import stream_of
+
+        return stream_of(self)
+
+    def events(self) -> "AsyncGenerator[Event | Missed, None]":
+        """What happens to the job: first its present state (or what is still known since somebody first
+        followed it), then each change and progress as it comes. Ends after the outcome.
+
+        `Missed(count)`: events that should stand here are gone. Raises NotFound.
+        """
+        from taskq.client.telling import events_of
+
+        return events_of(self)
+
+    def logs(self, *, follow: bool = False) -> "AsyncGenerator[LogLine | Missed, None]":
+        """The last lines that were logged inside the job; with `follow` also those to come, until it ends.
+
+        `Missed(count)`: lines that should stand here are gone. The broker keeps them in memory only,
+        for as long as the job's outcome. Raises NotFound.
+        """
+        from taskq.client.telling import logs_of
+
+        return logs_of(self, follow=follow)
 
     async def reschedule(self, *, delay: Seconds | None = None, at: datetime | float | None = None) -> None:
         """Let a job that waits run so long from now, or at that time; `delay=0` is now.

@@ -86,6 +86,7 @@ class WorkerOptions(TypedDict, total=False):
     strict: bool  # a later queue only when the earlier ones have nothing
     labels: Mapping[str, str]
     resources: Mapping[str, int]
+    job_logs: str  # what is logged inside jobs is kept from this level on: "info"; "off": nothing
 
 
 @runtime_checkable

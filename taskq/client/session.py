@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 from taskq import limits
+from taskq.client.following import Following
+from taskq.client.follows import Follows
 from taskq.errors import Busy, Refused
 from taskq.protocol.connection import check_speakable
 from taskq.protocol.messages import (
@@ -22,6 +24,7 @@ from taskq.protocol.messages import (
     Edit,
     Edited,
     Ext,
+    Fed,
     FromBroker,
     Inspect,
     JobReport,
@@ -133,6 +136,7 @@ class ClientSession:
         self._next_request = 1
         self._requests: dict[int, tuple[Message, OnAnswer]] = {}
         self._unasked: dict[int, None] = {}
+        self.follows = Follows()
 
     # -- submitting ---------------------------------------------------------------------------
 
@@ -272,6 +276,13 @@ class ClientSession:
         self._unasked[number] = None
         return number
 
+    # -- following ----------------------------------------------------------------------------
+
+    def follow(self, following: Following) -> None:
+        """Hear a feed of a job, until `unfollow`; over reconnects too, from where it has come to."""
+        self.follows.add(following, self._next_request)
+        self._next_request += 1
+
     # -- as a speaker -------------------------------------------------------------------------
 
     def on_welcome(self, welcome: Welcome) -> None:
@@ -285,6 +296,7 @@ class ClientSession:
         self._to_watch = dict.fromkeys(self._watchers)
         self._to_unwatch = {}
         self._unasked = dict.fromkeys(self._requests)
+        self.follows.on_welcome()
 
     def on_lost(self) -> None:
         self._is_welcome = False
@@ -307,6 +319,8 @@ class ClientSession:
         if self._unasked:
             said += [self._requests[number][0] for number in self._unasked]
             self._unasked = {}
+        if self.follows:
+            said += self.follows.outgoing()
         return said
 
     def _settled(self) -> int:
@@ -325,6 +339,10 @@ class ClientSession:
                 self._on_answer(message.request, message)
             case Edited() | Bounded() | Page() | Counted() | BulkReport() | DeadGroups():
                 self._on_answer(message.request, message)
+            case Fed():
+                self.follows.on_fed(message)
+            case Refusal() if message.request in self.follows:
+                self.follows.on_refused(message.request, Refused.from_code(message.code, message.text))
             case Refusal():
                 self._on_answer(message.request, Refused.from_code(message.code, message.text))
             case _:

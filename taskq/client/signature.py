@@ -7,7 +7,7 @@ import inspect
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from functools import cached_property, partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args
 
 import msgspec
 
@@ -127,6 +127,17 @@ class CallSignature:
             return convert(value)
         except Exception as error:
             raise DecodeError(f"{self.name}(): result: {error}") from error
+
+    def item(self, payload: bytes) -> Any:
+        """The same for one item of what a generator function yields."""
+        value = self._unpack_value(payload)
+        convert = self._item_conversion
+        if convert is None or value is None:
+            return value
+        try:
+            return convert(value)
+        except Exception as error:
+            raise DecodeError(f"{self.name}(): item: {error}") from error
 
     def _injected(self) -> str:
         if not self.needs:
@@ -288,6 +299,11 @@ class CallSignature:
     def _result_conversion(self) -> Convert | None:
         # Not strict: nobody could do anything about a result that is there.
         return conversion_to(self._hint(self._signature.return_annotation), is_strict=False)
+
+    @cached_property
+    def _item_conversion(self) -> Convert | None:
+        kinds = get_args(self._hint(self._signature.return_annotation))
+        return conversion_to(kinds[0], is_strict=False) if kinds else None
 
     @cached_property
     def _read_scalars(self) -> Callable[[bytes], Any] | None:

@@ -4,19 +4,21 @@ import builtins
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, Unpack, cast, overload
 from uuid import UUID
 
 from taskq import limits
 from taskq.client import background
 from taskq.client.background import run
 from taskq.client.filters import FilterFields
+from taskq.client.following import Missed, Restarted
 from taskq.client.job import Job, JobInfo
 from taskq.client.jobs import BULK_TIMEOUT, BulkResult, Dead, Groups, Jobs
 from taskq.client.options import DurabilityName
 from taskq.client.outbox import outbox_var
 from taskq.client.producer import CONNECT_TIMEOUT
 from taskq.client.seconds import Seconds
+from taskq.client.telling import Event, LogLine, batches_of
 from taskq.protocol.messages import JobStateName, QueueReport, StatusReport, WhenFull
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 T = TypeVar("T")
+
+_NO_MORE: Final = object()
 
 
 class SyncJob(Generic[R]):
@@ -91,6 +95,32 @@ class SyncJob(Generic[R]):
     def why(self) -> str:
         """Why it is not running, where it runs, or how it ended."""
         return run(self._job.why())
+
+    def stream(self) -> Iterator[Any]:
+        """What a generator task yields; see `StreamJob.stream`."""
+        for batch in _each(lambda: batches_of(self._job)):
+            if isinstance(batch, list):
+                yield from batch
+            else:
+                yield batch
+
+    def events(self) -> Iterator[Event | Missed]:
+        """See `Job.events`."""
+        return _each(self._job.events)
+
+    def logs(self, *, follow: bool = False) -> Iterator[LogLine | Missed]:
+        """See `Job.logs`."""
+        return _each(lambda: self._job.logs(follow=follow))
+
+
+class SyncStreamJob(SyncJob[int], Generic[T]):
+    """A `StreamJob` for code without asyncio."""
+
+    __slots__ = ()
+
+    def stream(self) -> Iterator[T | Restarted | Missed]:
+        """See `StreamJob.stream`."""
+        return super().stream()
 
 
 class SyncJobs:
@@ -379,11 +409,8 @@ def _each(make: Callable[[], AsyncGenerator[T, None]]) -> Iterator[T]:
     """What an async generator gives, one after the other; it is made and closed on the background loop."""
     items = run(_begin(make))
     try:
-        while True:
-            item = run(_next(items))
-            if item is None:
-                return
-            yield item
+        while (item := run(_next(items))) is not _NO_MORE:
+            yield cast(T, item)
     finally:
         background.tidy(items.aclose())
 
@@ -392,5 +419,5 @@ async def _begin(make: Callable[[], T]) -> T:
     return make()
 
 
-async def _next(items: AsyncGenerator[T, None]) -> T | None:
-    return await anext(items, None)
+async def _next(items: AsyncGenerator[T, None]) -> object:
+    return await anext(items, _NO_MORE)

@@ -2,7 +2,16 @@
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Generator, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+)
 from functools import cached_property
 from typing import (
     TYPE_CHECKING,
@@ -25,7 +34,7 @@ from taskq.client.callables import check_importable, default_name, described, fu
 from taskq.client.job import Job
 from taskq.client.options import NO_TERMS, ExecutorName, SubmitOptions, TaskOptions, checked_name
 from taskq.client.signature import CallSignature
-from taskq.client.sync import SyncJob, submit_sync
+from taskq.client.sync import SyncJob, SyncStreamJob, submit_sync
 from taskq.client.values.foreign import signature_of
 from taskq.errors import ConfigError
 from taskq.protocol.ids import job_slot
@@ -33,10 +42,12 @@ from taskq.protocol.messages import COMPRESSED, Terms
 
 if TYPE_CHECKING:
     from taskq.client.app import TaskQ
+    from taskq.client.telling import StreamJob
 
 P = ParamSpec("P")
 R = TypeVar("R")
 A_contra = TypeVar("A_contra", contravariant=True)
+T = TypeVar("T")
 
 # How the names of tasks begin that no user has declared.
 OURS: Final = "taskq."
@@ -44,6 +55,9 @@ OURS: Final = "taskq."
 
 class Task(Generic[P, R]):
     """A function that can be submitted. `R` is what a worker sends back: for `async def`, what is awaited."""
+
+    is_stream = False  # a generator function, whose items are streamed
+    kind_of_job: type[Job[Any]] = Job
 
     def __init__(
         self,
@@ -208,6 +222,50 @@ class PlainTask(Task[P, R]):
         return result
 
 
+class StreamTask(Task[P, int], Generic[P, T]):
+    """A task whose function is a generator: what it yields is streamed to `job.stream()`.
+
+    A plain one runs in a thread. The job's result is how many items there were.
+    """
+
+    is_stream = True
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        from taskq.client.telling import StreamJob
+
+        super().__init__(*args, **options)
+        self.kind_of_job = StreamJob
+        self.read_result = self.signature.item
+
+    async def submit(self, *args: P.args, **kwargs: P.kwargs) -> "StreamJob[T]":
+        """Hand the call to the broker, as `Task.submit` does. The job has a `stream()`."""
+        job: Any = await super().submit(*args, **kwargs)
+        stream: StreamJob[T] = job
+        return stream
+
+    def submit_sync(self, *args: P.args, **kwargs: P.kwargs) -> SyncStreamJob[T]:
+        """`submit` for code without asyncio; see `TaskQ.sync`."""
+        return SyncStreamJob(super().submit_sync(*args, **kwargs)._job)
+
+
+class AsyncStreamTask(StreamTask[P, T]):
+    """A task whose function is an async generator."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+        """Run the function here and now, as if it were no task."""
+        items: AsyncIterator[T] = self.fn(*args, **kwargs)
+        return items
+
+
+class PlainStreamTask(StreamTask[P, T]):
+    """A task whose function is a plain generator; workers run it in a thread."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        """Run the function here and now, as if it were no task."""
+        items: Iterator[T] = self.fn(*args, **kwargs)
+        return items
+
+
 class Declare(Protocol):
     """What `q.task(...)` with options returns: the decorator."""
 
@@ -215,6 +273,14 @@ class Declare(Protocol):
     def __call__(  # type: ignore[overload-overlap]  # as above
         self, fn: Callable[P, Coroutine[Any, Any, R]], /
     ) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # as above
+        self, fn: Callable[P, AsyncIterator[T]], /
+    ) -> AsyncStreamTask[P, T]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # as above
+        self, fn: Callable[P, Iterator[T]], /
+    ) -> PlainStreamTask[P, T]: ...
     @overload
     def __call__(self, fn: Callable[P, R], /) -> PlainTask[P, R]: ...
 
@@ -244,10 +310,13 @@ def declare(
     if isinstance(fn, Task):
         raise TypeError(f"@task decorates a function, not {fn!r}")
     fn = function_of(fn, name)
-    if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
-        raise ConfigError(f"{fn.__qualname__} is a generator, whose values nobody would get; return a list")
-    is_async = is_async_function(fn, executor)
-    kind_of_task = AsyncTask if is_async else PlainTask
+    is_async_stream = inspect.isasyncgenfunction(fn)
+    is_async = is_async_stream or is_async_function(fn, executor)
+    kind_of_task: type[Task[..., Any]] = AsyncTask if is_async else PlainTask
+    if is_async_stream:
+        kind_of_task = AsyncStreamTask
+    elif inspect.isgeneratorfunction(fn):
+        kind_of_task = PlainStreamTask
     checked = checked_name("the name of the task", default_name(fn) if name is None else name)
     fitting = _executor_of(fn, is_async, executor)
     try:
@@ -260,11 +329,14 @@ def declare(
 
 def _executor_of(fn: Callable[..., Any], is_async: bool, wanted: str | None) -> ExecutorName:
     allowed: tuple[ExecutorName, ...] = ("async",) if is_async else ("thread", "process")
+    is_stream = inspect.isgeneratorfunction(fn)
+    if is_stream:  # what it yields goes out from where the worker's connection is
+        allowed = ("thread",)
     for executor in allowed:
         if wanted in (None, executor):
             if executor == "process":
                 check_importable(fn)
             return executor
-    kind = "an async def" if is_async else "a plain def"
+    kind = "a generator" if is_stream else "an async def" if is_async else "a plain def"
     names = " or ".join(map(repr, allowed))
     raise ConfigError(f"{described(fn)} is {kind}: its executor is {names}, not {wanted!r}")

@@ -55,6 +55,9 @@ from taskq.core.running.endings import Endings
 from taskq.core.running.presence import Presence
 from taskq.core.running.waits import Waits, is_wanted
 from taskq.core.state import State
+from taskq.core.telling.feeds import Feeds
+from taskq.core.telling.following import Following
+from taskq.core.telling.news import News
 from taskq.core.timers import Timer, Timers
 from taskq.protocol.messages import (
     Ack,
@@ -70,9 +73,12 @@ from taskq.protocol.messages import (
     Edit,
     Exited,
     Extend,
+    Follow,
     GroupDead,
     Inspect,
+    Items,
     ListSchedules,
+    Logs,
     Nack,
     PauseSchedule,
     Ping,
@@ -88,7 +94,9 @@ from taskq.protocol.messages import (
     StatusReport,
     Steer,
     Submit,
+    Taken,
     Tally,
+    Unfollow,
     Unwatch,
     Vouch,
     Watch,
@@ -125,7 +133,10 @@ class Broker:
         self.controls = Controls(self.ledger, self.registry, self.queues, self.roster, self.timers)
         self.held = HeldBack()
         self.watchers = Watchers(self.state, self.peers, self.out, self.held.ids)
-        self.memory = Memory(self.state, self.held, memory_bytes)
+        self.news = News(self.state, self.roster, Feeds(memory_bytes))
+        self.ledger.news = self.news
+        self.following = Following(self.state, self.roster, self.timers, self.news, self.out)
+        self.memory = Memory(self.state, self.held, self.news.feeds, memory_bytes)
         self.retention = Retention(self.ledger, self.timers, outcome_bytes, dead, self.memory)
         self.endings = Endings(self.ledger, self.queues, self.watchers, self.retention)
         self.uniqueness = Uniqueness(self.ledger, self.timers)
@@ -169,6 +180,7 @@ class Broker:
             self.timers,
             self.bindings,
             self.arrivals,
+            self.following,
             self.out,
         )
         self.recall = Recall(self.roster, self.out)
@@ -195,6 +207,7 @@ class Broker:
     def begin(self, epoch: int, now: Now) -> None:
         """Start serving, with what was recovered."""
         self.epoch = epoch
+        self.news.series = epoch
         self.started_boot_ms = now.boot_ms
         self.timers.look(now)
         self.attempts.begin_epoch(epoch)
@@ -268,6 +281,8 @@ class Broker:
         self.recall.look()
         self.retention.trim(now)
         self.compaction.step()
+        if self.following.has_work:
+            self.following.step(now)
         self.attempts.begin_turn(now)
         return self.out.take(self.ledger.newest)
 
@@ -328,6 +343,18 @@ class Broker:
                 self.attempts.extend(self.presence.worker(peer), command.items, now)
             case Progress():
                 self.presence.worker(peer).note(command.items)
+                if self.news:
+                    self.news.progressed(command.items, now.wall_ms)
+            case Items():
+                self.following.items(self.presence.worker(peer), command.items)
+            case Logs():
+                self.following.logs(command.items)
+            case Follow():
+                self.following.follow(peer.number, command, now)
+            case Unfollow():
+                self.following.unfollow(peer.number, command.requests)
+            case Taken():
+                self.following.taken(peer.number, command.items)
             case Checkpoint():
                 self.checkpoints.save(self.presence.worker(peer), command)
             case AckAndSubmit():
@@ -376,6 +403,9 @@ class Broker:
             "timers": len(self.timers),
             "held": self.held.jobs,
             "memory_bytes": self.memory.taken_bytes,
+            "feeds": len(self.news.feeds),
+            "feed_bytes": self.news.feeds.bytes,
+            "follows": len(self.following),
             "peers": len(self.peers),
             "workers": len(self.roster.workers),
             "schedules": len(self.schedules),
@@ -426,6 +456,8 @@ class Broker:
                     self.uniqueness.lapse(key, mark)
                 case "bound":
                     self.bindings.is_over(key, mark)
+                case "hold":
+                    self.following.hold_is_over(key, now)
                 case _:
                     job = self.state.jobs.get(key)
                     if job is not None:
@@ -462,6 +494,8 @@ class Broker:
             return self.uniqueness.is_claimed(key, mark)
         if kind == "bound":
             return self.bindings.is_missed(key, mark)
+        if kind == "hold":
+            return self.following.is_streaming(key)
         job = self.state.jobs.get(key)
         return job is not None and is_wanted(job, kind, mark)
 

@@ -12,6 +12,7 @@ from taskq.core import records as r
 from taskq.core.effects import Batch
 from taskq.core.job import Job
 from taskq.core.state import State
+from taskq.core.telling.news import News
 from taskq.protocol.ext import SECONDS, UNIQUE, read_unique
 from taskq.protocol.messages import FSYNC, MEMORY, OS, JobSpec
 
@@ -38,6 +39,7 @@ class Ledger:
         self.journal_bytes = 0
         self.batches: deque[BatchEntry] = deque()  # in the journal, oldest first
         self.open = BatchEntry(1)
+        self.news: News | None = None  # who is told of what becomes of jobs
         self._records: list[r.AnyRecord] = []
         self._durability = MEMORY
 
@@ -69,6 +71,8 @@ class Ledger:
         # Losing the newest deliveries in a power cut only means that those jobs may run again.
         self._add(record, durability if durability == MEMORY else OS)
         self.state.delivered(record, jobs)
+        if self.news:
+            self.news.delivered(record, jobs)
 
     def checkpoint(self, record: r.Checkpointed, durability: int) -> None:
         self._add(record, durability)
@@ -77,16 +81,22 @@ class Ledger:
     def release(self, record: r.Released, durability: int) -> None:
         self._add(record, durability)
         self.state.released(record)
+        if self.news:
+            self.news.released(record)
 
     def succeed(self, record: r.Succeeded, durability: int) -> None:
         seq = self._add(record, durability)
         self._list(record, seq)
         self.state.succeeded(record, seq)
+        if self.news:
+            self.news.ended(record)
 
     def end(self, record: r.Ended, durability: int) -> None:
         seq = self._add(record, durability)
         self._list(record, seq)
         self.state.ended(record, seq)
+        if self.news:
+            self.news.ended(record)
 
     def _list(self, record: r.Succeeded | r.Ended, seq: int) -> None:
         if seq:
@@ -96,12 +106,17 @@ class Ledger:
         # When it is lost, the outcomes are there a little longer.
         self._add(record, durability)
         self.state.forgotten(record)
+        if self.news:
+            self.news.forgotten(record.ids)
 
     def revive(self, record: r.Revived, durability: int) -> list[Job]:
         seq = self._add(record, durability)
         if seq:
             self.open.jobs.extend([job.id for job in record.jobs])
-        return self.state.revived(record, seq)
+        revived = self.state.revived(record, seq)
+        if self.news:
+            self.news.revived(revived)
+        return revived
 
     def restate(self, record: r.Restated) -> None:
         # Old batches are dropped on the strength of this one, so it must be as durable as they were.

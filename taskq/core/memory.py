@@ -4,22 +4,26 @@ from taskq import limits
 from taskq.core.intake.held import HeldBack
 from taskq.core.job import ext_bytes
 from taskq.core.state import State
+from taskq.core.telling.feeds import Feeds
 from taskq.protocol.messages import JobSpec
 
 _ANY = 1 << 62
 
 
 class Memory:
-    """An estimate: jobs, outcomes, submissions that wait for room. `budget_bytes` 0: there is none."""
+    """An estimate: jobs, outcomes, submissions that wait for room, feeds. `budget_bytes` 0: there is none."""
 
-    def __init__(self, state: State, held: HeldBack, budget_bytes: int) -> None:
+    def __init__(self, state: State, held: HeldBack, feeds: Feeds, budget_bytes: int) -> None:
         self._state = state
         self._held = held
+        self._feeds = feeds  # which have a bound of their own
         self._budget_bytes = budget_bytes
 
     @property
     def taken_bytes(self) -> int:
-        return self._state.memory_bytes + self._held.bytes
+        # What connections follow has no part in this: it is bounded by its number.
+        feeds = min(self._feeds.bytes, self._feeds.bytes_max)
+        return self._state.memory_bytes + self._held.bytes + feeds
 
     @property
     def is_full(self) -> bool:

@@ -26,6 +26,7 @@ Kind = Literal[
     "claim",
     "bound",
     "again",
+    "hold",
 ]
 Key = bytes | int
 WALL_LOOK_MS = 1_000

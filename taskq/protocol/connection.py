@@ -17,6 +17,7 @@ from taskq.protocol.messages import (
     AskSettings,
     Command,
     FromBroker,
+    FromFollower,
     FromProducer,
     FromSupervisor,
     FromWorker,
@@ -53,7 +54,10 @@ Heard = Welcome | Reply | Ping | Goodbye | Unsupported
 
 _ALWAYS: Final[Kinds] = frozenset({Ping, Pong, Goodbye, Unsupported})
 _VIEWER: Final[Kinds] = frozenset(
-    {Inspect, Status, Watch, Unwatch, AskSettings, Query, Tally, GroupDead, ListSchedules}
+    {
+        *(Inspect, Status, Watch, Unwatch, AskSettings, Query, Tally, GroupDead, ListSchedules),
+        *get_args(FromFollower),
+    }
 )
 _PRODUCER: Final[Kinds] = frozenset(get_args(FromProducer))
 _WORKER: Final[Kinds] = frozenset(get_args(FromProducer | FromWorker))

@@ -56,6 +56,8 @@ Overlap = Literal["allow", "skip", "queue", "cancel"]
 # What becomes of a submission to a queue that is at its bound.
 WhenFull = Literal["reject", "wait", "drop_oldest"]
 OutcomeState = Literal["succeeded", "cancelled", "expired", "dead"]
+# What can be followed of a job: what its running attempt yields, what happens to it, what it logs.
+FeedKind = Literal["items", "events", "logs"]
 JobStateName = Literal[
     "scheduled", "blocked", "ready", "running", "succeeded", "cancelled", "expired", "dead"
 ]
@@ -321,6 +323,55 @@ class Extension(Part, frozen=True):
     id: Id
     lease: Number
     timeout_ms: Millis
+
+
+class Chunk(Part, frozen=True):
+    """Entries `first` .. `first + count - 1` of a feed; `data` is a MessagePack array of them."""
+
+    first: Annotated[int, Meta(ge=1, le=2**53)]
+    count: Annotated[int, Meta(ge=1, le=limits.BATCH_MAX)]
+    data: Payload
+
+
+class Told(Part, frozen=True):
+    """What an attempt has told, in the order of its numbers, which begin with 1."""
+
+    id: Id
+    lease: Number
+    chunks: Annotated[list[Chunk], Meta(max_length=limits.BATCH_MAX)]
+
+
+class Mark(Part, frozen=True):
+    """All entries before `number` have arrived. `series`: in a Took the attempt's lease."""
+
+    series: Number
+    number: Count
+    request: Count = 0
+
+
+class EventItem(Part, frozen=True):
+    """What happened to a job: an entry of its events. Wall times in ms since 1970, 0 where there is none."""
+
+    at_ms: Wall
+    kind: Text  # state, failed or progress; there may be more
+    state: JobStateName
+    attempt: Count = 0
+    worker: str = ""
+    done: Count = 0
+    total: Count = 0
+    text: str = ""
+    error: str = ""
+    due_ms: Wall = 0
+
+
+class LogItem(Part, frozen=True):
+    """A line that was logged inside an attempt: an entry of a job's log."""
+
+    at_ms: Wall
+    level: Annotated[int, Meta(ge=0, le=2**31)]
+    logger: str
+    text: str
+    attempt: Count = 0
 
 
 class ChildExit(Part, frozen=True):
@@ -774,6 +825,24 @@ class Recall(Message, frozen=True, tag=41):
     items: Annotated[list[Held], Meta(max_length=limits.BATCH_MAX)]
 
 
+class Items(Message, frozen=True, tag=42):
+    """worker: what these attempts have yielded. Said again after a reconnect, until it is taken."""
+
+    items: Annotated[list[Told], Meta(max_length=limits.BATCH_MAX)]
+
+
+class Logs(Message, frozen=True, tag=43):
+    """worker: what was logged inside these attempts. Said once."""
+
+    items: Annotated[list[Told], Meta(max_length=limits.BATCH_MAX)]
+
+
+class Took(Message, frozen=True, tag=44):
+    """broker: so far I have taken what these attempts yield; those that listen have room for it."""
+
+    items: Annotated[list[Mark], Meta(max_length=limits.BATCH_MAX)]
+
+
 # -- inside a job -----------------------------------------------------------------------------
 
 
@@ -993,7 +1062,52 @@ class Bounded(Message, frozen=True, tag=93):
     held: Count = 0
 
 
+# -- telling: what a running job yields, logs and goes through -------------------------------------
+
+
+class Follow(Message, frozen=True, tag=100):
+    """producer: tell me this feed of this job, from entry `number` of `series` on.
+
+    I am done with all before `taken`. Without `live`, only what is there now.
+    """
+
+    request: Count
+    id: Id
+    kind: FeedKind
+    series: Number = 0
+    number: Annotated[int, Meta(ge=1, le=2**53)] = 1
+    taken: Annotated[int, Meta(ge=1, le=2**53)] = 1
+    live: bool = True
+
+
+class Unfollow(Message, frozen=True, tag=101):
+    """producer: no longer."""
+
+    requests: Annotated[list[Count], Meta(max_length=limits.BATCH_MAX)]
+
+
+class Fed(Message, frozen=True, tag=102):
+    """broker: entries of a followed feed. After them comes `position`: what is missing before it is gone.
+
+    `end`: the job has ended, and nothing more comes of this series.
+    """
+
+    request: Count
+    series: Number
+    attempt: Count
+    chunks: Annotated[list[Chunk], Meta(max_length=limits.BATCH_MAX)]
+    position: Count
+    end: bool = False
+
+
+class Taken(Message, frozen=True, tag=103):
+    """producer: so far I am done with what I was fed, and have room again."""
+
+    items: Annotated[list[Mark], Meta(max_length=limits.BATCH_MAX)]
+
+
 FromSteerer = Steer | AskSettings
+FromFollower = Follow | Unfollow | Taken
 AboutJobs = Query | Tally | Bulk | GroupDead
 FromScheduler = SetSchedule | PauseSchedule | ResumeSchedule | DropSchedule | RunSchedule | ListSchedules
 FromIntake = Edit | Bound
@@ -1008,8 +1122,11 @@ FromProducer = (
     | FromScheduler
     | AboutJobs
     | FromIntake
+    | FromFollower
 )
-FromWorker = Announce | Ack | Nack | Extend | Progress | Resume | Drain | Checkpoint | AckAndSubmit
+FromWorker = (
+    Announce | Ack | Nack | Extend | Progress | Resume | Drain | Items | Logs | Checkpoint | AckAndSubmit
+)
 FromSupervisor = Vouch | Exited
 # What the core hears of a peer that has said hello.
 Command = FromProducer | FromWorker | FromSupervisor | Ping
@@ -1038,6 +1155,8 @@ Reply = (
     | Pong
     | Edited
     | Bounded
+    | Took
+    | Fed
 )
 ToBroker = Hello | Command | Pong | Goodbye | Unsupported
 FromBroker = Greeting | Welcome | Reply | Ping | Goodbye | Unsupported

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from taskq.client.callables import module_of
 from taskq.client.context import Context, Enclosed
+from taskq.client.payload import pack_value
 from taskq.client.saving import OnSaved
 from taskq.client.session import NewJob
 from taskq.client.task import Task
@@ -20,6 +21,7 @@ from taskq.limits import HORIZON_MS, TEXT_CHARS_MAX
 from taskq.protocol.messages import Delivery, Ending, Failure, Fault, Saved, Terms
 from taskq.worker.faults import fault
 from taskq.worker.hooks.surroundings import surrounded
+from taskq.worker.telling.streaming import runnable
 
 if TYPE_CHECKING:
     from taskq.worker.hooks.scope import WorkerScope
@@ -51,7 +53,7 @@ class Definition:
     def __init__(self, task: Task[..., Any]) -> None:
         self.app = task.app
         self.name = task.name
-        self.function = surrounded(task, task.fn)
+        self.function = surrounded(task, runnable(task))
         # Of those that a process of its own has to find.
         self.module = module_of(task.fn) if task.executor == "process" else ""
         self.executor = task.executor
@@ -59,7 +61,8 @@ class Definition:
         self.retry = task.settings.retry
         self.declared = task.settings.declared(task.name)
         self.read = task.signature.arguments
-        self.pack = task.signature.encode_result
+        # Of a stream the result is how many items there were: that is ours to pack, not the user's.
+        self.pack = pack_value if task.is_stream else task.signature.encode_result
         self.takes_await = task.executor == "async"
         self.waits = False  # did its latest attempt wait for anything?
 

@@ -24,6 +24,7 @@ from taskq.worker.loading import definitions_of, load_app, schedules_of
 from taskq.worker.runner import Runner
 from taskq.worker.settings import LoopName
 from taskq.worker.stopping import first_of, stop, until_refused
+from taskq.worker.telling.logs import level_of
 from taskq.worker.tree.docket import Docket
 from taskq.worker.tree.supervision import Supervision
 
@@ -112,6 +113,7 @@ class _Child:
                 jobs_max=settings.max_jobs,
                 memory_bytes_max=settings.max_memory_bytes,
             ),
+            log_level=level_of(settings.job_logs),
         )
         self._link = Link(
             urls,

@@ -21,6 +21,7 @@ from taskq.worker.offer import offer_of
 from taskq.worker.runner import Runner
 from taskq.worker.settings import slots_of
 from taskq.worker.stopping import first_of, stop, until_refused
+from taskq.worker.telling.logs import level_of
 from taskq.worker.vouching import SupervisorSession
 
 
@@ -34,6 +35,7 @@ async def run_worker(
     resources: Mapping[str, int] | None = None,
     grace: float = GRACE_MS / 1_000,
     name: str = "",
+    job_logs: str = "info",
     until: asyncio.Event | None = None,
     process_slots: int = 0,
     ready: asyncio.Event | None = None,
@@ -41,10 +43,11 @@ async def run_worker(
 ) -> None:
     """Run q's tasks here until `until` is set, then finish what runs within `grace` seconds.
 
-    `queues`, `strict`, `labels` and `resources` are as for `offer_of`. `process_slots`: processes for tasks
-    with executor="process"; 0: as many as there are processors. Cancelled, it hands back what runs
-    and ends at once. `ready` is set when the lifespan has been entered. Raises Refused when the broker does
-    not want this worker, ConfigError when the lifespan does not start. Nobody else can say that
+    `queues`, `strict`, `labels` and `resources` are as for `offer_of`, `job_logs` as for `level_of`.
+    `process_slots`: processes for tasks with executor="process"; 0: as many as there are processors.
+    Cancelled, it hands back what runs and ends at once. `ready` is set when the lifespan has been entered.
+    Raises Refused when the broker does not want this worker, ConfigError when the lifespan does not start.
+    Nobody else can say that
     this process is alive while a task blocks the loop, so a thread does, over a connection of its own.
     """
     check_outside()
@@ -62,6 +65,7 @@ async def run_worker(
         schedules=schedules_of(q),
         clock=place.clock,
         scope=scope,
+        log_level=level_of(job_logs),
     )
     session, token = os.urandom(16), q.token
     name = name or f"{socket.gethostname()}:{os.getpid()}"
@@ -95,6 +99,7 @@ async def run_worker(
         await stop(runner, link, grace_ms=0, now=now)
         raise
     finally:
+        runner.close()
         await link.close()
         await voucher.stop()
         await scope.leave(seconds)

@@ -20,7 +20,6 @@ from taskq.protocol.messages import (
     Failure,
     FromBroker,
     Message,
-    ProgressItem,
     Recall,
     ScheduleSpec,
     Stop,
@@ -39,6 +38,7 @@ from taskq.worker.idle import Idle
 from taskq.worker.offer import Offer
 from taskq.worker.refusals import Refusals
 from taskq.worker.session import Start, WorkerSession
+from taskq.worker.telling.teller import Teller
 from taskq.worker.tree.supervision import UNSUPERVISED, Supervision, Wear
 from taskq.worker.words import Words
 
@@ -74,6 +74,7 @@ class Runner:
         clock: Callable[[], float] | None = None,
         scope: WorkerScope | None = None,
         supervision: Supervision = UNSUPERVISED,
+        log_level: int | None = None,
     ) -> None:
         # What attempts ask for is there: a lifespan has been entered before.
         self.scope = scope or WorkerScope()
@@ -87,6 +88,9 @@ class Runner:
         self._wake: Callable[[], None] = _nobody_listens
         self.words = Words(loop, self._session, lambda: self._wake())
         self._attempts: dict[int, Attempt] = {}
+        self._teller = Teller(loop, self._session, lambda: self._wake(), self, log_level)
+        # What a running task may tell, from any thread; what it may ask for is below.
+        self.on_progress, self.open_stream = self._teller.progress, self._teller.open_stream
         self._wear = Wear(supervision)
         self._deadlines = Deadlines(loop, self._on_deadline, supervision.docket)
         self._stops = Stops(loop, supervision.docket, self._on_ignored)
@@ -161,6 +165,7 @@ class Runner:
         self._threads.close()
         self._processes.close()
         self._session.close()
+        self._teller.close()
 
     # -- what a running task may ask for, from any thread -------------------------------------------
 
@@ -168,14 +173,6 @@ class Runner:
     def loop(self) -> asyncio.AbstractEventLoop:
         """Where what a thread cannot do itself is done for it."""
         return self._loop
-
-    def on_progress(self, attempt: Attempt, done: int, total: int, text: str) -> None:
-        """How far the attempt has come."""
-        if get_ident() != self._thread:
-            self._loop.call_soon_threadsafe(self.on_progress, attempt, done, total, text)
-            return
-        self._session.progress(ProgressItem(attempt.delivery.id, attempt.delivery.lease, done, total, text))
-        self._wake()
 
     def on_extend(self, attempt: Attempt, timeout_ms: int) -> None:
         """The attempt needs this much time from now. One without a timeout has it already."""
@@ -354,6 +351,9 @@ class Runner:
         self._release(attempt.definition.executor)
 
     def _report(self, attempt: Attempt, outcome: bytes | Failure) -> None:
+        teller = self._teller
+        if teller.streams or teller.latest or teller.lines:  # mostly not
+            teller.end(attempt)
         attempt.is_reported = True
         delivery = attempt.delivery
         del self._attempts[delivery.lease]

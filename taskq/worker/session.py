@@ -42,9 +42,11 @@ from taskq.protocol.messages import (
     Stop,
     Success,
     Terms,
+    Took,
     Welcome,
 )
 from taskq.worker.checkpoints import Checkpoints, OnSaved
+from taskq.worker.telling.outflow import Outflow
 
 T = TypeVar("T")
 
@@ -89,6 +91,7 @@ class WorkerSession:
         self._due: list[Message] = []
         self._welcome = False
         self._draining = False
+        self.outflow = Outflow()  # what attempts yield and log
 
     # -- what the runner asks and says ------------------------------------------------------------
 
@@ -206,6 +209,7 @@ class WorkerSession:
         self._due += self._checkpoints.again()
         self._due += self._unconfirmed
         self._unsaid_extensions = dict(self._extended)
+        self.outflow.on_welcome()
 
     def on_message(self, message: FromBroker) -> None:
         match message:
@@ -216,6 +220,8 @@ class WorkerSession:
             case Revoke(items=stops) | Resumed(gone=stops):
                 # One that is reported already needs no stopping: its report answers.
                 self._events += [stop for stop in stops if stop.lease in self._running]
+            case Took():
+                self.outflow.on_took(message.items)
             case Recall():
                 self._on_recall(message)
             case Checkpointed():
@@ -244,6 +250,8 @@ class WorkerSession:
             messages += [Progress(part) for part in _chunks(items)]
         if self._checkpoints.is_due:
             messages += self._checkpoints.messages()
+        if self.outflow:
+            messages += self.outflow.outgoing()
         if self._successes:
             self._say_successes(messages)
         if self._enclosing:
@@ -278,6 +286,8 @@ class WorkerSession:
         while unconfirmed and unconfirmed[0].seq <= seq:
             for item in unconfirmed.popleft().items:
                 del reported[item.lease]
+                if self.outflow.streams:
+                    self.outflow.recorded(item.lease)
 
     def _fall_silent(self, lease: int) -> list[NewJob]:
         """The attempt is over. The jobs that it wants to bring with it."""

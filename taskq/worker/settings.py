@@ -7,6 +7,7 @@ from typing import Final, Literal
 from taskq.errors import ConfigError
 from taskq.limits import CHILDREN_PER_SUPERVISOR_MAX, GRACE_MS, SLOTS_MAX
 from taskq.worker.offer import Offer, offer_of
+from taskq.worker.telling.logs import level_of
 
 # Threads cost memory and take turns under the GIL; beyond this more of them only wait longer.
 THREADS_MAX: Final = 32
@@ -24,7 +25,8 @@ class WorkerSettings:
 
     Each of `processes` children has `slots` for async tasks and at most THREADS_MAX of them for
     plain functions. No `urls`: those of the app. `queues`, `strict`, `labels` and `resources` are as for
-    `offer_of`. `burst`: end when the broker has given nothing for a second while nothing was running.
+    `offer_of`, `job_logs` as for `level_of`. `burst`: end when the broker has given nothing for a second
+    while nothing was running.
     `process_slots`: processes of each child for tasks with executor="process"; 0: as many as there are
     processors for it. A child is replaced after about `max_jobs` jobs, or when it takes more memory than
     `max_memory_bytes`; 0: never.
@@ -46,6 +48,7 @@ class WorkerSettings:
     process_slots: int = 0
     max_jobs: int = 0
     max_memory_bytes: int = 0
+    job_logs: str = "info"
 
     def __post_init__(self) -> None:
         _check_range("processes", self.processes, PROCESSES_MAX)
@@ -56,6 +59,7 @@ class WorkerSettings:
             raise ConfigError(f"max_memory is a size, or 0 for no bound; not {self.max_memory_bytes} bytes")
         if self.grace_ms < 0:
             raise ConfigError(f"grace must not be negative, it is {self.grace_ms} ms")
+        level_of(self.job_logs)
         _ = self.offer
 
     @property

@@ -319,3 +319,14 @@ def test_the_address_in_the_settings_file_is_for_them_too(
     (tmp_path / "taskq.toml").write_text(f'url = "{fleet.url}"\n')
     said("jobs", "ls", "--count")
     said("dead", "ls")
+
+
+# -- logs -----------------------------------------------------------------------------------------
+
+
+def test_logs_of_a_job_that_logged_nothing_and_of_none(said: Said) -> None:
+    (id,) = said("submit", "add", "1", "2").split()
+    said("jobs", "wait", id)
+    assert said("jobs", "logs", id) == ""
+    assert said("jobs", "logs", "-f", id) == ""  # it has ended
+    said("jobs", "logs", "0" * 32, code=Exit.NOT_FOUND)

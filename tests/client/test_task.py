@@ -78,20 +78,28 @@ def test_one_name_is_one_function() -> None:
         q.task(name="one")(second)
 
 
-def test_what_cannot_be_a_task() -> None:
+async def test_generators_are_tasks_that_stream() -> None:
     q = TaskQ()
 
+    @q.task
     async def values() -> AsyncIterator[int]:
         yield 1
 
+    @q.task
     def more_values() -> Iterator[int]:
-        yield 1
+        yield 2
+
+    assert (values.executor, more_values.executor) == ("async", "thread")
+    assert values.is_stream and more_values.is_stream
+    assert [value async for value in values()] == [1]
+    assert list(more_values()) == [2]
+
+
+def test_what_cannot_be_a_task() -> None:
+    q = TaskQ()
 
     async def fine() -> None: ...
 
-    for wrong in (values, more_values):
-        with pytest.raises(ConfigError, match="is a generator"):
-            q.task(wrong)
     with pytest.raises(TypeError, match="decorates a function"):
         q.task(5)  # type: ignore[call-overload]  # the point
     with pytest.raises(ConfigError, match="is an async def: its executor is 'async', not 'thread'"):

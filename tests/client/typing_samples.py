@@ -9,6 +9,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 from taskq import Context, Depends, Middleware, Outgoing
 from taskq.client.app import TaskQ
 from taskq.client.context import current
+from taskq.client.following import Missed, Restarted
 from taskq.client.retry import RetryPolicy
 from taskq.client.values.secrets import Secret
 
@@ -33,6 +34,39 @@ async def mail(to: str, *, copies: int = 1) -> list[str]:
 @q.task(priority=5)
 def plain(number: float) -> bytes:
     return bytes(int(number))
+
+
+@q.task
+async def words(n: int) -> AsyncIterator[str]:
+    yield "x" * n
+
+
+@q.task(queue="slow")
+def pages(n: int) -> Iterator[bytes]:
+    yield b"x" * n
+
+
+async def streams() -> None:
+    async for item in (await words.submit(3)).stream():
+        if isinstance(item, str):
+            text: str = item
+            print(text)
+        elif isinstance(item, Restarted):
+            attempt: int = item.attempt
+            print(attempt)
+        else:
+            missed: int | None = item.count
+            print(missed)
+    async for page in (await pages.submit(3)).stream():
+        wrong: str = page  # E
+        print(wrong)
+    count: int = await (await words.submit(3)).result()
+    for word in words.submit_sync(3).stream():
+        right: str | Restarted | Missed = word
+        print(right, count)
+    await words.submit("3")  # E
+    async for event in (await words.submit(3)).events():
+        print(event.state)  # E
 
 
 @q.task(queu="mail")  # E

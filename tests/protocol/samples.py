@@ -35,6 +35,7 @@ FILTER: Final = m.Filter(
     ["dead", "ready"], "mail.*", "mail", "ann", 1_000, 60_000, "address", "builtins.ValueError", [ID]
 )
 SAVED: Final = m.Saved(b"\x05", m.COMPRESSED)
+CHUNK: Final = m.Chunk(1, 2, b"\x92\xc4\x01\x01\xc4\x01\x02")
 PROGRESS: Final = m.ProgressItem(ID, LEASE, 3, 10, "third page")
 SCHEDULE: Final = m.ScheduleSpec(
     "nightly", TERMS, b"\x92\x90\x80", "30 2 * * *", 0, "Europe/Berlin", "all", "queue", 5_000, m.COMPRESSED,
@@ -141,6 +142,9 @@ SAMPLES: Final[list[m.Message]] = [
     m.Resume([m.Held(ID, LEASE)], False),
     m.Resumed([m.Stop(ID, LEASE, "given to another worker")]),
     m.Drain(),
+    m.Items([m.Told(ID, LEASE, [CHUNK])]),
+    m.Logs([m.Told(ID, LEASE, [CHUNK])]),
+    m.Took([m.Mark(LEASE, 3, 7)]),
     m.Recall([m.Held(ID, LEASE)]),
     m.Checkpoint(1, [m.CheckpointItem(ID, LEASE, SAVED)]),
     m.Checkpointed(1, [m.Unsaved(LEASE, "stale")]),
@@ -160,6 +164,10 @@ SAMPLES: Final[list[m.Message]] = [
     m.Edited(5, ID, "scheduled", 1_900_000_000_000),
     m.Bound(6, "mail", 1_000, 1_000_000, "wait"),
     m.Bounded(6, "mail", 1_000, 1_000_000, "wait", 10, 1_000, 2),
+    m.Follow(7, ID, "items", LEASE, 3, 2, False),
+    m.Unfollow([7]),
+    m.Fed(7, LEASE, 2, [CHUNK], 3, True),
+    m.Taken([m.Mark(LEASE, 3, 7)]),
 ]  # fmt: skip
 
 TO_BROKER: Final = [message for message in SAMPLES if isinstance(message, get_args(m.ToBroker))]

@@ -197,14 +197,18 @@ def test_the_table_of_roles_is_the_one_in_the_manual() -> None:
     producer |= {"SetSchedule", "PauseSchedule", "ResumeSchedule", "DropSchedule", "RunSchedule"}
     producer |= {"ListSchedules"}
     producer |= {"Edit", "Bound"}
+    following = {"Follow", "Unfollow", "Taken"}
+    producer |= following
     worker = producer | {"Announce", "Ack", "Nack", "Extend", "Progress", "Resume", "Drain"}
     worker |= {"Checkpoint", "AckAndSubmit"}
+    worker |= {"Items", "Logs"}
     assert names == {
         "producer": producer,
         "worker": worker,
         "supervisor": always | {"Vouch", "Exited", "Status"},
         "viewer": always
         | looking
+        | following
         | {"Inspect", "Status", "Watch", "Unwatch", "AskSettings", "ListSchedules"},
         "operator": producer,
         "admin": worker | {"Vouch", "Exited"},

@@ -5,6 +5,7 @@ and compares. It looks into the broker's books only where it says so.
 from collections.abc import Callable
 from typing import Final
 
+from taskq import limits
 from taskq.client.session import NewJob
 from taskq.core import records as r
 from taskq.core.effects import Batch
@@ -101,6 +102,11 @@ class History:
         self.custody = Custody(agenda)
         self.books = Books(sample, all_is_journaled=all_is_journaled, wall_is_steady=wall_is_steady)
         self.begun: dict[int, bytes] = {}
+        self.begun_us: dict[int, int] = {}
+        self.yielded: dict[int, int] = {}  # by lease: how many items
+        self.starts = 0
+        self.given_up: dict[int, None] = {}  # leases whose worker has dropped items
+        self._began: dict[bytes, int] = {}
         self.over: dict[int, None] = {}  # leases that their workers have reported
         self.search = SearchBook(wall_is_steady=wall_is_steady)
         self.has_bulk_cancels = False
@@ -179,6 +185,17 @@ class History:
         if delivery.lease in self.over:
             raise Violation("I6", f"lease {delivery.lease} was begun after it was handed back")
         self.begun[delivery.lease] = delivery.id
+        self.begun_us[delivery.lease] = self._agenda.us
+        self._began[delivery.id] = self._began.get(delivery.id, 0) + 1
+
+    def began(self, id: bytes) -> int:
+        return self._began.get(id, 0)
+
+    def on_given_up(self, lease: int) -> None:
+        self.given_up[lease] = None
+
+    def on_yielded(self, lease: int, count: int) -> None:
+        self.yielded[lease] = count
 
     def on_reported(self, worker: SimWorker, attempt: Attempt, ending: str, outcome: object) -> None:
         delivery = attempt.delivery
@@ -219,6 +236,7 @@ class History:
     def on_started(self, host: BrokerHost) -> None:
         self.custody.on_started()
         self.audit.continuity.epoch = host.journal.epoch
+        self.starts = host.starts
         self.audit.ticks.was_unable_ms = self._agenda.now.wall_ms
         jobs = host.broker.state.jobs
         for id, asked in self.asked.items():
@@ -298,7 +316,14 @@ class History:
             self.audit.continuity.may_refuse = True
         self.books.on_turn(host, self._agenda.now)
         self.search.on_turn(host)
+        self._nobody_is_held_for_long(host)
         self._rooms.on_turn(host)
+
+    def _nobody_is_held_for_long(self, host: BrokerHost) -> None:
+        for feed in host.broker.news.feeds:
+            held_ms = self._agenda.now.boot_ms - feed.held_ms
+            if feed.held_ms and held_ms > limits.STREAM_HOLD_MS + 1_000:
+                raise Violation("F5", f"the stream of {feed.id.hex()} is held back for {held_ms} ms")
 
     # -- what the broker hears --------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from msgspec import structs
 
+from taskq.client import following as hearing
 from taskq.client.session import ClientSession
 from taskq.core import compaction
 from taskq.core import records as r
@@ -54,6 +55,9 @@ from taskq.core.running.presence import Presence
 from taskq.core.running.retry import Verdict, judge
 from taskq.core.running.waits import Waits
 from taskq.core.state import Kept, Session, State
+from taskq.core.telling.feed import Feed, Follower
+from taskq.core.telling.following import Following
+from taskq.core.telling.news import News
 from taskq.core.timers import Kind, Timers
 from taskq.errors import JournalFull
 from taskq.journal.memory import MemoryJournal
@@ -69,6 +73,7 @@ from taskq.protocol.messages import (
     Checkpoint,
     Checkpointed,
     ChildExit,
+    Chunk,
     Confirm,
     Failure,
     Held,
@@ -86,6 +91,7 @@ from taskq.server.engine import Engine
 from taskq.worker.checkpoints import Checkpoints as WorkerCheckpoints
 from taskq.worker.executors.line import Line
 from taskq.worker.session import WorkerSession
+from taskq.worker.telling.outflow import Lines, Outflow
 from tests.simulation.patching import Patch, patched
 
 Plant = Callable[[Patch], None]
@@ -1116,3 +1122,86 @@ def an_outbox_is_refused_where_a_job_is_there_already(patch: Patch) -> None:
         return found
 
     patch.set(Sieve, "verdict", strict)
+
+
+# -- telling ------------------------------------------------------------------------------------------
+
+
+@mutant
+def a_retry_streams_on_as_if_nothing_had_happened(patch: Patch) -> None:
+    begin = Feed.begin
+
+    def careless(feed: Feed, series: int, attempt: int) -> int:
+        if feed.kind != "items" or not feed.series:
+            return begin(feed, series, attempt)
+        feed.series = series
+        return 0
+
+    patch.set(Feed, "begin", careless)
+
+
+@mutant
+def gaps_are_not_told(patch: Patch) -> None:
+    def silent(following: hearing.Following, number: int) -> None:
+        following.next = max(following.next, number)
+
+    patch.set(hearing.Following, "_miss", silent)
+
+
+@mutant
+def nobody_is_waited_for(patch: Patch) -> None:
+    patch.set(Follower, "is_behind", lambda self, feed: False)
+
+
+@mutant
+def a_slow_consumer_holds_for_ever(patch: Patch) -> None:
+    patch.set(Following, "hold_is_over", lambda self, job_id, now: None)
+
+
+@mutant
+def the_end_of_a_stream_is_not_told(patch: Patch) -> None:
+    ended = News.ended
+
+    def forgetful(news: News, record: Any) -> None:
+        ended(news, record)
+        for item in record.items:
+            feed = news.feeds.get("items", item.id)
+            if feed is not None:
+                feed.is_over = False
+
+    patch.set(News, "ended", forgetful)
+
+
+@mutant
+def the_outcome_is_no_event(patch: Patch) -> None:
+    add = News._add
+
+    def quiet(news: News, feed: Feed, event: Any) -> None:
+        if event.state not in ("succeeded", "cancelled"):
+            add(news, feed, event)
+
+    patch.set(News, "_add", quiet)
+
+
+@mutant
+def a_worker_says_items_once(patch: Patch) -> None:
+    def once(outflow: Outflow) -> None:
+        for stream in outflow.streams.values():
+            stream._untaken.clear()
+
+    patch.set(Outflow, "on_welcome", once)
+
+
+@mutant
+def lines_that_are_lost_leave_no_gap(patch: Patch) -> None:
+    cut = Lines.cut
+
+    def careless(lines: Lines) -> list[Chunk]:
+        number = lines.next
+        if number > 2 and number % 3 == 0 and lines.items:
+            lines.items.popleft()
+            lines.next += 1
+            return [structs.replace(chunk, first=chunk.first - 1) for chunk in cut(lines)]
+        return cut(lines)
+
+    patch.set(Lines, "cut", careless)

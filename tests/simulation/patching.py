@@ -7,6 +7,7 @@ from typing import Any
 from taskq import limits
 from taskq.core import shelves
 from taskq.core.asking import snapshot
+from taskq.core.telling import feed
 from taskq.worker import session as worker_session
 
 
@@ -41,6 +42,10 @@ def small_limits(patch: Patch) -> None:
     """Batches and slices so small that messages are split and compaction takes many steps."""
     patch.set(limits, "BATCH_MAX", 3)
     patch.set(worker_session, "BATCH_MAX", 3)
+    patch.set(limits, "FOLLOW_ENTRIES_MAX", 6)
+    patch.set(limits, "STREAM_AHEAD_ENTRIES", 8)
+    patch.set(limits, "CHUNK_ENTRIES", 3)
+    patch.set(feed, "BOUNDS", dict.fromkeys(feed.BOUNDS, feed.FeedBounds(24, 100_000)))
     patch.set(limits, "COMPACT_SLICE", 2)
     patch.set(limits, "PAST_LEASES_MAX", 3)
     patch.set(limits, "STORY_FIRST", 1)

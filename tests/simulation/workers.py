@@ -3,6 +3,7 @@ supervisors: the real SupervisorSession over processes that live and die.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Final, Protocol
 
@@ -13,12 +14,14 @@ from taskq.protocol.messages import (
     MEMORY,
     Announce,
     CheckpointItem,
+    Chunk,
     Delivery,
     Ending,
     Ext,
     Failure,
     Fault,
     FromBroker,
+    LogItem,
     Message,
     ProgressItem,
     Recall,
@@ -26,10 +29,12 @@ from taskq.protocol.messages import (
     ScheduleSpec,
     Stop,
     Terms,
+    Told,
     Welcome,
 )
 from taskq.worker.executors.line import Line
 from taskq.worker.session import Start, WorkerSession
+from taskq.worker.telling.outflow import Lines, Stream
 from taskq.worker.vouching import SupervisorSession
 from tests.simulation.agenda import MS, SECOND, Agenda
 from tests.simulation.process import House, Process, SimLink
@@ -63,6 +68,8 @@ class Observer(Protocol):
     def on_enclosed(self, worker: "SimWorker", attempt: Attempt, jobs: list[NewJob]) -> None: ...
     def on_died(self, worker: "SimWorker") -> None: ...
     def on_put_down(self, worker: "SimWorker", leases: list[int]) -> None: ...
+    def on_yielded(self, lease: int, count: int) -> None: ...
+    def on_given_up(self, lease: int) -> None: ...
 
 
 class Temper:
@@ -115,6 +122,9 @@ class SimWorker(Process):
         self._observer = observer
         announce = Announce(self.tasks, list(queues), dict(slots), app="app", schedules=list(schedules))
         self.speaker = WorkerSession(announce)
+        self._voice = Random(f"{self.session.hex()} voice")
+        self._lines: dict[int, Lines] = {}
+        self._yielding: dict[int, bool] = {}  # by lease: has its time come, and it only waits for room?
         self.lanes = {name: Line(name, count, self._begin, 0.0) for name, count in slots.items()}
         # How much more than it has slots for it asks for, in per cent. Whether its jobs are tiny does not
         # matter here: what it has not begun must never wait for long beside a worker with room.
@@ -201,6 +211,7 @@ class SimWorker(Process):
 
     def _begin(self, attempt: Attempt) -> None:
         self._observer.on_begun(self, attempt)
+        self._find_words(attempt)
         temper, rng, terms = self.temper, self.rng, attempt.terms
         run_us = rng.randrange(temper.shortest_ms * MS, temper.longest_ms * MS + 1)
         if rng.random() * 100 < temper.overruns:
@@ -278,6 +289,80 @@ class SimWorker(Process):
         self._observer.on_enclosed(self, attempt, jobs)
         self.speaker.enclose(attempt.delivery.lease, jobs)
 
+    # -- what attempts tell -----------------------------------------------------------------------
+
+    def _find_words(self, attempt: Attempt) -> None:
+        """Some yield items, in bursts or one by one; some log lines."""
+        if self._voice.random() < 0.4:
+            stream = self.speaker.outflow.open(*_held(attempt))
+            self._yielding[attempt.delivery.lease] = False
+            self._yield_soon(attempt, stream, self._voice.choice((3, 30, 200)))
+        if self._voice.random() < 0.3:
+            self._lines[attempt.delivery.lease] = Lines(attempt.delivery.id)
+            self._log_soon(attempt, self._voice.randrange(1, 20))
+
+    def _yield_soon(self, attempt: Attempt, stream: Stream, count: int) -> None:
+        wait_us = self._voice.choice((MS, 5 * MS, 100 * MS)) if count < 100 else 100
+        self.after(self._voice.randrange(wait_us), lambda: self._yield(attempt, stream, count))
+
+    def _yield(self, attempt: Attempt, stream: Stream, count: int) -> None:
+        if attempt.is_reported:
+            return
+        lease = attempt.delivery.lease
+        for _ in range(min(count, self._voice.choice((1, 1, 10)))):
+            if not stream.has_room:
+                # As a generator that is not resumed: it goes on when there is room, if there ever is.
+                stream.on_room = partial(self._go_on, attempt, stream, count)
+                self._give_up_later(attempt, stream)
+                return
+            count -= 1
+            if stream.put(lease.to_bytes(8, "big") + (stream.count + 1).to_bytes(4, "big")):
+                self.speaker.outflow.is_due(stream)
+                self.link.wake()
+            self._observer.on_yielded(lease, stream.count)
+        if count:
+            self._yield_soon(attempt, stream, count)
+        elif self._yielding.pop(lease, False):
+            self._finish(attempt)
+
+    def _give_up_later(self, attempt: Attempt, stream: Stream) -> None:
+        """Nobody takes anything: the broker may be away, or the attempt be nobody's any more."""
+        count = stream.count
+
+        def look() -> None:
+            if not attempt.is_reported and stream.count == count and not stream.has_room:
+                stream.give_up()
+                self._observer.on_given_up(attempt.delivery.lease)
+                self._give_up_later(attempt, stream)
+
+        self.after(limits.STREAM_ALONE_MS * MS, look)
+
+    def _go_on(self, attempt: Attempt, stream: Stream, count: int) -> None:
+        stream.on_room = _nobody_waits
+        self._yield_soon(attempt, stream, count)
+
+    def _log_soon(self, attempt: Attempt, count: int) -> None:
+        self.after(self._voice.randrange(50 * MS), lambda: self._log(attempt, count))
+
+    def _log(self, attempt: Attempt, count: int) -> None:
+        lines = self._lines.get(attempt.delivery.lease)
+        if lines is None or attempt.is_reported:
+            return
+        for _ in range(min(count, self._voice.choice((1, 5)))):
+            count -= 1
+            number = lines.next + len(lines.items)
+            lines.put(LogItem(0, 20, "sim", f"{attempt.delivery.lease} {number}"))
+        self._say_lines(attempt)
+        if count:
+            self._log_soon(attempt, count)
+
+    def _say_lines(self, attempt: Attempt) -> None:
+        lines = self._lines[attempt.delivery.lease]
+        chunks: list[Chunk] = lines.cut()
+        if chunks:
+            self.speaker.outflow.log(Told(lines.id, attempt.delivery.lease, chunks))
+            self.link.wake()
+
     def _hand_over(self, recall: Recall) -> None:
         """What has not begun goes to others; the session takes no more than there are slots from now on."""
         leases = {held.lease: None for held in recall.items}
@@ -296,6 +381,9 @@ class SimWorker(Process):
 
     def _finish(self, attempt: Attempt) -> None:
         """It came to its end, well or not."""
+        if attempt.delivery.lease in self._yielding and not attempt.is_reported:
+            self._yielding[attempt.delivery.lease] = True
+            return
         rng = self.rng
         if rng.random() * 100 >= self.temper.fails:
             self._end(attempt, None)
@@ -352,6 +440,11 @@ class SimWorker(Process):
     def _report(self, attempt: Attempt, failure: Failure | None) -> None:
         attempt.is_reported = True
         del self.attempts[attempt.delivery.lease]
+        self._lines.pop(attempt.delivery.lease, None)
+        self._yielding.pop(attempt.delivery.lease, None)
+        stream = self.speaker.outflow.streams.get(attempt.delivery.lease)
+        if stream is not None:
+            stream.is_over = True
         if failure is None:
             if self.temper.talks:
                 self._enclose(attempt)
@@ -444,6 +537,21 @@ class SimSupervisor(Process):
 def result_of(job_id: bytes, lease: int) -> bytes:
     """What an attempt returns: it tells who made it."""
     return job_id[-4:] + lease.to_bytes(8, "big")
+
+
+def item_of(item: bytes) -> tuple[int, int]:
+    """Which attempt yielded it, and as which."""
+    return int.from_bytes(item[:8], "big"), int.from_bytes(item[8:], "big")
+
+
+def told_by(text: str) -> tuple[int, int]:
+    """Which attempt logged it, and as which line."""
+    lease, number = text.split()
+    return int(lease), int(number)
+
+
+def _nobody_waits() -> None:
+    """It goes on by itself."""
 
 
 def _held(attempt: Attempt) -> tuple[bytes, int]:

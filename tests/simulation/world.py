@@ -19,6 +19,7 @@ from tests.simulation.faults import Faults
 from tests.simulation.history import History
 from tests.simulation.host import BrokerHost
 from tests.simulation.idling import Idling
+from tests.simulation.listeners import Listener
 from tests.simulation.operators import Operator
 from tests.simulation.producers import Producer, Taste
 from tests.simulation.seekers import Seeker
@@ -58,6 +59,7 @@ class Plan(Struct):
     steering: int = 0  # what people do with schedules
     declaring: bool = False  # and what code does
     memory_bytes: int = 0
+    listeners: int = 0
     small: bool = False  # whoever runs this world makes its limits small
 
     @staticmethod
@@ -80,6 +82,7 @@ class Plan(Struct):
             steering=rng.randrange(2, 15) if rng.random() < 0.4 else 0,
             declaring=rng.random() < 0.2,
             memory_bytes=rng.choice((0, 0, 0, 10_000)),
+            listeners=rng.choice((0, 1, 3)),
         )
 
 
@@ -117,6 +120,7 @@ class World:
         self.operators: list[Operator] = []
         self.caretaker: Producer | None = None
         self.seekers: list[Seeker] = []
+        self.listeners: list[Listener] = []
         self._names = 0
         self._clockwork = self._random("schedules")
         self.is_healed = False
@@ -149,6 +153,8 @@ class World:
             self.add_operator()
         if self.plan.searches:
             self.add_seeker()
+        for _ in range(self.plan.listeners):
+            self.add_listener()
 
     def add_supervisor(self) -> SimSupervisor:
         name = self._name("supervisor")
@@ -203,6 +209,21 @@ class World:
         self.agenda.after(self.rng.randrange(20 * MS), seeker.start)
         return seeker
 
+    def add_listener(self) -> Listener:
+        name = self._name("listener")
+        listener = Listener(
+            self.agenda,
+            self._random(name),
+            name,
+            self.host,
+            self.history,
+            is_tight=bool(self.plan.memory_bytes),
+            is_small=self.plan.small,
+        )
+        self.listeners.append(listener)
+        self.agenda.after(listener.rng.randrange(20 * MS), listener.start)
+        return listener
+
     def add_operator(self) -> Operator:
         name = self._name("operator")
         operator = Operator(self.agenda, self._random(name), name, self.host)
@@ -245,6 +266,9 @@ class World:
         for seeker in self.seekers:
             for _ in range(self.plan.searches):
                 self.agenda.at(self.rng.randrange(span_us), partial(seeker.do, seeker.act))
+        for listener in self.listeners:
+            for _ in range(listener.rng.randrange(2, 20)):
+                self.agenda.at(listener.rng.randrange(span_us), partial(self._listen, listener))
         for _ in range(self.plan.steering):
             self.agenda.at(self._clockwork.randrange(span_us), self._steer)
         faults = Faults(self, self._random("faults"), wall=self.plan.wall, power=self.plan.power)
@@ -258,6 +282,12 @@ class World:
         producer = self.rng.choice(alive)
         others: list[NewJob] = self.rng.choice(self.producers).jobs
         producer.do(lambda: producer.act(others))
+
+    def _listen(self, listener: Listener) -> None:
+        # Who waits for a job over another connection than its producer's must come later than that.
+        known = self.history.asked
+        ids = [job[0] for each in self.producers for job in each.jobs if known[job[0]].is_confirmed]
+        listener.do(partial(listener.act, ids))
 
     def _steer(self) -> None:
         alive = [producer for producer in self.producers if producer.is_alive]
@@ -331,6 +361,10 @@ class World:
         self.caretaker = self.add_producer()
         for operator in self.operators:
             operator.do(operator.give_up)
+        for listener in self.listeners:
+            # With small limits some have held tasks back until now: let that take as long as it may.
+            wait_us = 40 * SECOND if self.plan.small else 0
+            listener.after(wait_us, listener.hurry)
 
     def rest(self) -> None:
         """Every call has ended, and every job has an outcome, within the bound."""
@@ -371,7 +405,9 @@ class World:
             return False
         if any(process.is_frozen or process.is_leaving for process in self.workers if process.is_alive):
             return False
-        callers: list[Producer | Operator | Seeker] = [*self.producers, *self.operators, *self.seekers]
+        callers: list[Producer | Operator | Seeker | Listener] = [
+            *(*self.producers, *self.operators, *self.seekers, *self.listeners)
+        ]
         if any(caller.calls for caller in callers if caller.is_alive):
             return False
         if self.agenda.us - self.host.started_us < limits.RESUME_GRACE_MS * MS:
@@ -388,6 +424,9 @@ class World:
         for producer in self.producers:
             if producer.is_alive and producer.calls:
                 raise Violation("V5", f"{producer.calls} calls of {producer.name} never ended")
+        for listener in self.listeners:
+            if listener.is_alive and listener.calls:
+                raise Violation("V5", f"{listener.name} still follows {listener.calls} jobs")
         for worker in self._living():
             if not worker.speaker.idle:
                 raise Violation("V5", f"{worker.name} still holds {worker.speaker.held}")

@@ -128,6 +128,8 @@ class Editing:
             self._queues.bury(job)
         old_expiry_ms = job.expires_at_ms
         self._ledger.edit(r.Edited(index.terms, [full]), terms.durability)
+        if self._ledger.news:
+            self._ledger.news.changed(job, now.wall_ms)
         self._wait(job, state, now)
         if job.expires_at_ms and job.expires_at_ms != old_expiry_ms:
             left_ms = max(job.expires_at_ms - now.wall_ms, 0)

@@ -106,9 +106,11 @@ class Attempts:
         job.turn = self.turn
         self._queues.put(job)
 
-    def due(self, job: Job) -> None:
+    def due(self, job: Job, now: Now) -> None:
         """A scheduled job's time has come."""
         job.move(READY)
+        if self._ledger.news:
+            self._ledger.news.changed(job, now.wall_ms)
         self.ready(job)
 
     def deliver(self, now: Now) -> None:

@@ -13,6 +13,7 @@ from taskq.core.lines.workers import Roster, Worker
 from taskq.core.outbox import Outbox
 from taskq.core.peers import SILENCE_MS, Peer, Peers
 from taskq.core.running.attempts import Attempts
+from taskq.core.telling.following import Following
 from taskq.core.timers import Timers
 from taskq.protocol.messages import ChildExit
 
@@ -29,10 +30,12 @@ class Presence:
         timers: Timers,
         bindings: Bindings,
         arrivals: Arrivals,
+        following: Following,
         out: Outbox,
     ) -> None:
         self._bindings = bindings
         self._arrivals = arrivals
+        self._following = following
         self._peers = peers
         self._roster = roster
         self._queues = queues
@@ -64,6 +67,7 @@ class Presence:
         if worker.peer and worker.peer != peer.number:
             self._out.close(worker.peer, "replaced", "this session has connected again")
             self._peers.remove(worker.peer)  # what it still says was said by a past self
+            self._following.lost(worker.peer)
         worker.peer = peer.number
         worker.name = event.hello.name
         worker.blocked = False
@@ -75,6 +79,7 @@ class Presence:
         peer = self._peers.peers.get(number)
         orphans = self._peers.remove(number)
         self._arrivals.forget(number)
+        self._following.lost(number)
         if peer is None:
             return
         self._bindings.lost(peer.hello.session, number, now, parted=parted)

@@ -40,7 +40,7 @@ class Waits:
     def fire(self, job: Job, kind: str, mark: int, now: Now) -> None:
         """A timer of this job is due. One whose reason has gone does nothing."""
         if kind == "due" and job.state is SCHEDULED and job.due_ms == mark:
-            self._attempts.due(job)
+            self._attempts.due(job, now)
         elif kind == "expires" and job.expires_at_ms == mark:
             if job.state is RUNNING:  # the attempt may go on, but there will be no other
                 job.turn = OVERDUE

@@ -1,0 +1,1 @@
+"""What a job tells while it runs, and who listens: streams, events, log lines. In memory only."""

@@ -1,0 +1,1 @@
+"""What running attempts tell on their way: what they yield, how far they are, what they log."""
