@@ -16,6 +16,7 @@ from benchmarks.harness.report import Report, markdown_table, number, table
 PROGRAMS: Final = (
     "forwarder",
     "throughput",
+    "worker",
     "latency",
     "backlog",
     "recovery",

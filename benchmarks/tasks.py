@@ -21,6 +21,10 @@ async def noop() -> None:
     """Nothing, so that what is measured is the queue."""
 
 
+def plain() -> None:
+    """Nothing, in a thread."""
+
+
 async def limited() -> None:
     """Nothing, under limits."""
 
@@ -68,6 +72,7 @@ class Tasks:
     """The tasks as one app knows them."""
 
     noop: Task[[], None]
+    plain: Task[[], None]
     limited: Task[[], None]  # the same under other names, which limits are set for
     paced: Task[[], None]
     swallow: Task[[bytes], None]
@@ -80,6 +85,7 @@ def declare(app: TaskQ) -> Tasks:
     """What the workers have."""
     return Tasks(
         noop=app.task(name="benchmarks.noop")(noop),
+        plain=app.task(name="benchmarks.plain")(plain),
         limited=app.task(name="benchmarks.limited")(limited),
         paced=app.task(name="benchmarks.paced")(paced),
         swallow=app.task(name="benchmarks.swallow")(swallow),

@@ -14,7 +14,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from taskq.client.values.compression import smaller_result
-from taskq.limits import COMPRESS_BYTES_MIN, LINE_WAIT_MS
+from taskq.limits import COMPRESS_BYTES_MIN, EXTRA_PER_SLOT, LINE_WAIT_MS
 from taskq.protocol.messages import (
     Ending,
     Failure,
@@ -381,7 +381,7 @@ class Runner:
 
     def _resize(self, line: Line[Attempt], change: int) -> None:
         line.slots += change
-        line.extra = min(line.extra, line.slots)
+        line.extra = min(line.extra, line.slots * EXTRA_PER_SLOT)
         self._say_size(line)
 
     def _on_size(self, change: int) -> None:

@@ -173,6 +173,35 @@ async def test_each_job_has_a_context_of_its_own(kind: str) -> None:
     assert mark.get() == "unset"
 
 
+@pytest.mark.parametrize("kind", ["at once", "later", "thread"])
+async def test_jobs_see_the_variables_of_where_their_worker_was_made(kind: str) -> None:
+    mark: contextvars.ContextVar[str] = contextvars.ContextVar("mark", default="unset")
+    seen = []
+
+    def look() -> None:
+        seen.append(mark.get())
+        mark.set("the job's own")
+
+    async def look_at_once() -> None:
+        look()
+
+    async def look_later() -> None:
+        await asyncio.sleep(0)
+        look()
+
+    task = {"at once": look_at_once, "later": look_later, "thread": look}[kind]
+    mark.set("the worker's")
+    host = Host(task)
+    mark.set("of what came later")
+    for _ in range(3):
+        await host.run(task.__name__)
+    assert seen == ["the worker's"] * 3
+    host.runner.variables = contextvars.copy_context()
+    await host.run(task.__name__)
+    assert seen[-1] == "of what came later"
+    assert mark.get() == "of what came later"
+
+
 async def test_no_more_than_its_slots_run_at_once() -> None:
     first, second = Gate(), Gate()
     host = Host(first.task("first"), second.task("second"), slots=1)
@@ -767,7 +796,7 @@ async def test_tiny_tasks_ask_for_more_and_a_recall_ends_that(monkeypatch: pytes
         await host.run("tiny")
     clock[0] += 1
     await host.run("tiny")
-    assert host.slots()["async"] == 4
+    assert host.slots()["async"] == 6  # 300 a second: six in 20 ms
     host.recall()
     assert host.slots()["async"] == 2
     await host.run("tiny")

@@ -2,12 +2,14 @@
 
 from taskq.client.context import context_var
 from taskq.protocol.messages import Failure
-from taskq.worker.attempts import CALLING, PACKING, READING, Attempt, failure
+from taskq.worker.attempts import CALLING, PACKING, READING, Attempt, failure, stop_failure
 
 
 def call(attempt: Attempt) -> bytes | Failure:
     """The result, packed, or what to report instead. In a context of its own, with the variables that the
     lifespan has set. Never raises."""
+    if attempt.stopped:  # before a thread came to it
+        return stop_failure(attempt, attempt.stopped)
     return attempt.host.scope.variables.copy().run(_call, attempt)
 
 

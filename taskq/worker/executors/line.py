@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Container, Iterable
 from typing import Generic, Protocol, TypeVar
 
+from taskq.limits import EXTRA_PER_SLOT
 from taskq.protocol.messages import Delivery
 from taskq.worker.executors.pace import Pace
 
@@ -43,7 +44,7 @@ class Line(Generic[A]):
         """So many slots come or go, that nobody has; also below none, until somebody gives his back."""
         self.slots += change
         self.free += change
-        self.extra = min(self.extra, max(self.slots, 0))
+        self.extra = min(self.extra, max(self.slots, 0) * EXTRA_PER_SLOT)
         while self.free > 0 and self.waiting:
             self.free -= 1
             attempt = self.waiting.popleft()

@@ -4,7 +4,7 @@ Pure: the caller says what time it is.
 
 from typing import Final
 
-from taskq.limits import EXTRA_MS, PACE_WINDOW_MS, SLOTS_MAX, TINY_JOB_MS
+from taskq.limits import EXTRA_MS, EXTRA_PER_SLOT, PACE_WINDOW_MS, SLOTS_MAX, TINY_JOB_MS
 
 _WINDOW_S: Final = PACE_WINDOW_MS / 1_000
 _TINY_S: Final = TINY_JOB_MS / 1_000
@@ -51,8 +51,9 @@ class Pace:
     def _decide(self, seconds: float, ended: int, slots: int) -> int:
         if not ended or self._taken_s / ended >= _TINY_S:
             return 0
-        extra = max(min(int(ended / seconds * _EXTRA_S) - slots, slots, SLOTS_MAX - slots), 0)
+        most = min(slots * EXTRA_PER_SLOT, SLOTS_MAX - slots)
+        extra = max(min(int(ended / seconds * _EXTRA_S) - slots, most), 0)
         # About as much as before: not worth an announcement.
-        if self.extra // 2 < extra <= self.extra * 2 and self.extra <= slots:
+        if self.extra // 2 < extra <= self.extra * 2 and self.extra <= most:
             return self.extra
         return extra

@@ -1,5 +1,6 @@
 """Who waits for a slot: first come, first served; taken out when asked for, or when they wait too long."""
 
+from taskq.limits import EXTRA_PER_SLOT
 from taskq.protocol.messages import Delivery
 from taskq.worker.executors.line import Line, Lines
 
@@ -82,7 +83,7 @@ def test_a_quick_executor_is_to_be_given_more_until_that_is_withdrawn() -> None:
     unused.name = "thread"
     lines = Lines([line, unused])
     assert lines.look(1.0) == [line]
-    assert line.extra == 2
+    assert line.extra == 2 * EXTRA_PER_SLOT
     assert lines.withdraw(1.5) == [line]
     assert line.extra == 0
     assert lines.withdraw(1.5) == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from taskq.limits import EXTRA_MS, PACE_WINDOW_MS, SLOTS_MAX, TINY_JOB_MS
+from taskq.limits import EXTRA_MS, EXTRA_PER_SLOT, PACE_WINDOW_MS, SLOTS_MAX, TINY_JOB_MS
 from taskq.worker.executors.pace import Pace
 
 WINDOW_S = PACE_WINDOW_MS / 1_000
@@ -25,10 +25,10 @@ def test_nothing_extra_before_anything_was_measured() -> None:
     assert pace.extra == 0
 
 
-def test_tiny_attempts_get_as_many_again_as_there_are_slots() -> None:
+def test_tiny_attempts_get_some_for_each_slot() -> None:
     pace = Pace(0.0)
     assert run(pace, 0.0, 4_000, seconds_each=0.001, slots=4)
-    assert pace.extra == 4
+    assert pace.extra == 4 * EXTRA_PER_SLOT
 
 
 def test_no_more_than_runs_in_the_time_that_it_is_for() -> None:
