@@ -262,6 +262,13 @@ UNREACHED_MS: Final = 80
 # A process that is stopped (SIGSTOP, a debugger left behind, a disk that hangs) for so long is replaced. As
 # long as a host may be silent.
 STANDSTILL_MS: Final = 10_000
+# An event loop that does not turn for so long: everything else in the process stands still meanwhile.
+SLOW_CALLBACK_MS: Final = 100
+# Below this the watch itself would be what is seen.
+SLOW_CALLBACK_LEAST_MS: Final = 10
+# One task that blocks a thousand times is told once in this time; so many tasks and lines are known.
+BLOCKING_TOLD_EVERY_MS: Final = 60_000
+BLOCKINGS_REMEMBERED: Final = 1_000
 CHILD_BACKOFF_FIRST_MS: Final = 100
 CHILD_BACKOFF_MAX_MS: Final = 30_000
 # A child that lived this long is no crash loop: the next one starts at once.

@@ -85,6 +85,13 @@ Examples:
     show_default=True,
     help="What is logged inside jobs is kept for `taskq jobs logs` from this level on; off: nothing.",
 )
+@click.option(
+    "--slow-callback",
+    type=DURATION,
+    default=f"{limits.SLOW_CALLBACK_MS}ms",
+    show_default=True,
+    help="Warn when a task keeps the event loop from turning for so long, with the line; 0 for never.",
+)
 @click.option("--name", default="", help="What people see this worker as; HOST:PID if nothing is said.")
 @click.option("--url", envvar="TASKQ_URL", help="The broker; the app's own if nothing is said.")
 @click.option(
@@ -112,6 +119,7 @@ def command(
     reload: bool,
     grace: int,
     job_logs: str,
+    slow_callback: int,
     name: str,
     url: str | None,
     loop: str,
@@ -143,6 +151,7 @@ def command(
         max_memory_bytes=max_memory,
         grace_ms=grace,
         job_logs=job_logs,
+        slow_callback_ms=slow_callback,
         burst=burst,
         name=name,
         loop=convert(loop, LoopName),

@@ -87,6 +87,7 @@ class WorkerOptions(TypedDict, total=False):
     labels: Mapping[str, str]
     resources: Mapping[str, int]
     job_logs: str  # what is logged inside jobs is kept from this level on: "info"; "off": nothing
+    slow_callback: float  # seconds: warn of tasks that keep the loop from turning for so long; 0: never
 
 
 @runtime_checkable

@@ -114,6 +114,7 @@ class _Child:
                 memory_bytes_max=settings.max_memory_bytes,
             ),
             log_level=level_of(settings.job_logs),
+            slow_callback_ms=settings.slow_callback_ms,
         )
         self._link = Link(
             urls,

@@ -12,14 +12,14 @@ from typing import Protocol
 from taskq.client.app import TaskQ
 from taskq.client.link import Link, MakeCarrier
 from taskq.errors import Refused
-from taskq.limits import GRACE_MS, VOUCH_EVERY_MS
+from taskq.limits import GRACE_MS, SLOW_CALLBACK_MS, VOUCH_EVERY_MS
 from taskq.worker.attempts import Definition
 from taskq.worker.executors.processes import check_outside
 from taskq.worker.hooks.scope import WorkerScope
 from taskq.worker.loading import definitions_of, schedules_of
 from taskq.worker.offer import offer_of
 from taskq.worker.runner import Runner
-from taskq.worker.settings import slots_of
+from taskq.worker.settings import check_slow_callback, slots_of
 from taskq.worker.stopping import first_of, stop, until_refused
 from taskq.worker.telling.logs import level_of
 from taskq.worker.vouching import SupervisorSession
@@ -36,6 +36,7 @@ async def run_worker(
     grace: float = GRACE_MS / 1_000,
     name: str = "",
     job_logs: str = "info",
+    slow_callback: float = SLOW_CALLBACK_MS / 1_000,
     until: asyncio.Event | None = None,
     process_slots: int = 0,
     ready: asyncio.Event | None = None,
@@ -44,11 +45,13 @@ async def run_worker(
     """Run q's tasks here until `until` is set, then finish what runs within `grace` seconds.
 
     `queues`, `strict`, `labels` and `resources` are as for `offer_of`, `job_logs` as for `level_of`.
-    `process_slots`: processes for tasks with executor="process"; 0: as many as there are processors.
-    Cancelled, it hands back what runs and ends at once. `ready` is set when the lifespan has been entered.
-    Raises Refused when the broker does not want this worker, ConfigError when the lifespan does not start.
-    Nobody else can say that
-    this process is alive while a task blocks the loop, so a thread does, over a connection of its own.
+    `process_slots`: processes for tasks
+    with executor="process"; 0: as many as there are processors. A loop that does not turn for
+    `slow_callback` seconds while jobs run is warned of, with the task and the line; 0: never. Cancelled,
+    it hands back what runs and ends at once. `ready` is set when the lifespan has been entered. Raises
+    Refused when the broker does not want this worker, ConfigError when the lifespan does not start. Nobody
+    else can say that this process is alive while a task blocks the loop, so a thread does, over a
+    connection of its own.
     """
     check_outside()
     place = place or Place()
@@ -66,6 +69,7 @@ async def run_worker(
         clock=place.clock,
         scope=scope,
         log_level=level_of(job_logs),
+        slow_callback_ms=check_slow_callback(round(slow_callback * 1_000)) if place.is_watched else 0,
     )
     session, token = os.urandom(16), q.token
     name = name or f"{socket.gethostname()}:{os.getpid()}"
@@ -161,6 +165,8 @@ class Place:
     """What a worker has around it: a loop, a clock, a way to its broker. Users' tests have another one."""
 
     link: MakeCarrier = Link
+    # Is a loop that does not turn worth a warning?
+    is_watched = True
 
     def loop(self) -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()

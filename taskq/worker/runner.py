@@ -35,6 +35,7 @@ from taskq.worker.executors.stops import Stops
 from taskq.worker.executors.threads import Threads
 from taskq.worker.hooks.scope import WorkerScope
 from taskq.worker.idle import Idle
+from taskq.worker.insight.loop_watch import LoopWatch
 from taskq.worker.offer import Offer
 from taskq.worker.refusals import Refusals
 from taskq.worker.session import Start, WorkerSession
@@ -60,6 +61,8 @@ class Runner:
 
     While attempts are tiny the broker is asked for more than there are slots. What waits for a slot is
     handed back when the broker asks for it, or when it has waited too long.
+
+    `slow_callback_ms`: warn when the loop has not turned for so long; 0: never.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Runner:
         scope: WorkerScope | None = None,
         supervision: Supervision = UNSUPERVISED,
         log_level: int | None = None,
+        slow_callback_ms: int = 0,
     ) -> None:
         # What attempts ask for is there: a lifespan has been entered before.
         self.scope = scope or WorkerScope()
@@ -109,6 +113,7 @@ class Runner:
         self._watch: asyncio.TimerHandle | None = None  # over those that wait for slots
         self._refusals = Refusals()
         self._idle = Idle(loop)
+        self._loop_watch = LoopWatch(loop, slow_callback_ms, lambda: bool(self._attempts))
         # What the broker wanted so far: tells whether anything came between two looks.
         self.delivered = 0
 
@@ -166,6 +171,7 @@ class Runner:
         self._processes.close()
         self._session.close()
         self._teller.close()
+        self._loop_watch.close()
 
     # -- what a running task may ask for, from any thread -------------------------------------------
 
@@ -198,6 +204,8 @@ class Runner:
         self._session.on_message(message)
         events = self._session.take_events()
         if events:
+            if self._loop_watch.is_asleep:
+                self._loop_watch.rouse()
             self._look()
             for event in events:
                 if isinstance(event, Start):

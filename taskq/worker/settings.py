@@ -5,7 +5,13 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from taskq.errors import ConfigError
-from taskq.limits import CHILDREN_PER_SUPERVISOR_MAX, GRACE_MS, SLOTS_MAX
+from taskq.limits import (
+    CHILDREN_PER_SUPERVISOR_MAX,
+    GRACE_MS,
+    SLOTS_MAX,
+    SLOW_CALLBACK_LEAST_MS,
+    SLOW_CALLBACK_MS,
+)
 from taskq.worker.offer import Offer, offer_of
 from taskq.worker.telling.logs import level_of
 
@@ -30,6 +36,7 @@ class WorkerSettings:
     `process_slots`: processes of each child for tasks with executor="process"; 0: as many as there are
     processors for it. A child is replaced after about `max_jobs` jobs, or when it takes more memory than
     `max_memory_bytes`; 0: never.
+    `slow_callback_ms`: warn of what keeps an event loop from turning for so long; 0: never.
     """
 
     app: str
@@ -49,6 +56,7 @@ class WorkerSettings:
     max_jobs: int = 0
     max_memory_bytes: int = 0
     job_logs: str = "info"
+    slow_callback_ms: int = SLOW_CALLBACK_MS
 
     def __post_init__(self) -> None:
         _check_range("processes", self.processes, PROCESSES_MAX)
@@ -60,6 +68,7 @@ class WorkerSettings:
         if self.grace_ms < 0:
             raise ConfigError(f"grace must not be negative, it is {self.grace_ms} ms")
         level_of(self.job_logs)
+        check_slow_callback(self.slow_callback_ms)
         _ = self.offer
 
     @property
@@ -88,6 +97,15 @@ def _processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def check_slow_callback(millis: int) -> int:
+    """Returns it. Raises ConfigError."""
+    if millis and millis < SLOW_CALLBACK_LEAST_MS:
+        raise ConfigError(
+            f"slow_callback is 0, for no warnings, or at least {SLOW_CALLBACK_LEAST_MS} ms; not {millis} ms"
+        )
+    return millis
 
 
 def _check_range(what: str, value: int, maximum: int) -> None:

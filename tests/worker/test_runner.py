@@ -45,11 +45,23 @@ from taskq.worker.runner import Runner
 class Host:
     """Stands where link and broker would: delivers, and waits for reports."""
 
-    def __init__(self, *functions: Callable[..., Any], slots: int = 10, retry: RetryPolicy | int = 1) -> None:
+    def __init__(
+        self,
+        *functions: Callable[..., Any],
+        slots: int = 10,
+        retry: RetryPolicy | int = 1,
+        slow_callback_ms: int = 0,
+    ) -> None:
         app = TaskQ("taskq://127.0.0.1:1")
         definitions = [Definition(app.task(name=fn.__name__, retry=retry)(fn)) for fn in functions]
         loop = asyncio.get_running_loop()
-        self.runner = Runner(loop, definitions, Offer(), slots={"async": slots, "thread": slots})
+        self.runner = Runner(
+            loop,
+            definitions,
+            Offer(),
+            slots={"async": slots, "thread": slots},
+            slow_callback_ms=slow_callback_ms,
+        )
         self.runner.attach(self._on_wake)
         self.runner.on_welcome(Welcome(1, 0))
         self.said: list[Message] = self.runner.outgoing()

@@ -1,0 +1,1 @@
+"""What a worker is doing, seen from outside of its event loop."""
