@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from taskq.client.telling import Event, LogLine, StreamJob
     from taskq.client.values.secrets import Secret
     from taskq.client.values.serializers import Serializer
+    from taskq.client.workers import WorkerInfo
 
 __version__ = "0.1.0"
 
@@ -118,6 +119,7 @@ __all__ = [
     "TooLarge",
     "Unauthorized",
     "VersionMismatch",
+    "WorkerInfo",
     "__version__",
     "current",
 ]
@@ -153,6 +155,7 @@ _LAZY = {
     "Task": "taskq.client.task",
     "Secret": "taskq.client.values.secrets",
     "Serializer": "taskq.client.values.serializers",
+    "WorkerInfo": "taskq.client.workers",
 }
 
 

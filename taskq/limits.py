@@ -274,6 +274,22 @@ CHILD_BACKOFF_MAX_MS: Final = 30_000
 # A child that lived this long is no crash loop: the next one starts at once.
 CHILD_STEADY_MS: Final = 10_000
 
+# -- looking after workers ----------------------------------------------------------------------
+
+# Workers in one list; those with all their tasks and jobs are larger, and asked for by name.
+WORKERS_PER_PAGE: Final = 500
+WORKERS_SHOWN_PER_PAGE: Final = 8
+# Of the jobs that one holds; how many there are is told beside them.
+RUNNING_SHOWN_MAX: Final = 100
+# A process's stacks, for people to read; and of how many processes in one answer.
+STACK_CHARS_MAX: Final = 100_000
+STACKS_MAX: Final = 32
+# Instructions on their way: each is remembered until it is answered, or for so long.
+INSTRUCTIONS_MAX: Final = 64
+INSTRUCTION_TIMEOUT_MS: Final = 5_000
+# What a supervisor gives its processes to tell; those that have not by then are told of as silent.
+STACK_WAIT_MS: Final = 3_000
+
 # -- payloads (users' arguments and results) ----------------------------------------------------
 
 PAYLOAD_DEPTH_MAX: Final = 64

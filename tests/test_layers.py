@@ -107,11 +107,10 @@ LONG: Final = {
     "taskq/client/sync.py": "the blocking face: a line for each verb of the other one",
     "taskq/client/session.py": "all that a producer says, over one table of what is unanswered",
     "taskq/client/app.py": "the public face: every verb with its manual",
-    "taskq/worker/runner.py": "an attempt's way through the worker, some lines for each step; the steps are elsewhere",
     "taskq/core/running/attempts.py": "an attempt's whole life, all of it over the same few tables",
     "taskq/core/broker.py": "the router: some lines for each message",
+    "taskq/worker/runner.py": "an attempt's way through a worker, all of it over the same few tables",
     "taskq/core/state.py": "one short method for each record, and no decisions",
-    "taskq/worker/runner.py": "an attempt's way from delivery to report, and all who may interrupt it",
     "taskq/protocol/messages.py": "a table: one struct per message, and no logic",
 }
 

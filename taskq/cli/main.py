@@ -28,6 +28,7 @@ VERBS: Final = {
     "queues": "Show queues; pause, limit, drain and purge them.",
     "jobs": "Look for jobs; cancel, retry or delete them.",
     "dead": "Look at dead jobs; retry, discard or export them.",
+    "workers": "Show workers and what runs there; drain and stop them.",
     "cron": "Show and change the broker's schedules.",
     "status": "Show the broker, its queues and its workers.",
     "ping": "Ask whether the broker answers.",

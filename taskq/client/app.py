@@ -64,6 +64,7 @@ from taskq.client.task import (
 from taskq.client.values.compression import check_can_compress
 from taskq.client.values.serializers import Serializer, serializer_of
 from taskq.client.waiting import cancel_all, in_order_of_completion, settle_all
+from taskq.client.workers import Workers
 from taskq.errors import ConfigError, ConfirmTimeout, Refused, SubmitErrors, TaskqError
 from taskq.limits import COMPRESS_BYTES_MIN
 from taskq.protocol.messages import CatchUp, Ext, Overlap, StatusReport
@@ -509,6 +510,11 @@ class TaskQ:
         from taskq.client.functions import Functions
 
         return Functions(self)
+
+    @cached_property
+    def workers(self) -> Workers:
+        """Who runs the jobs, what runs there now, and telling them to stop."""
+        return Workers(self)
 
     @cached_property
     def sync(self) -> SyncTaskQ:

@@ -27,6 +27,7 @@ from taskq.protocol.messages import (
     Fed,
     FromBroker,
     Inspect,
+    Instructed,
     JobReport,
     JobSpec,
     Message,
@@ -46,6 +47,7 @@ from taskq.protocol.messages import (
     Verdict,
     Watch,
     Welcome,
+    WorkerList,
 )
 
 NewJob = tuple[bytes, Terms, bytes, Ext | None, int]  # id, terms, payload, what is rare, flags of the payload
@@ -63,6 +65,8 @@ Answer = (
     | ScheduleList
     | Edited
     | Bounded
+    | WorkerList
+    | Instructed
     | Refused
 )
 OnAnswer = Callable[[Answer], None]
@@ -343,6 +347,8 @@ class ClientSession:
                 self.follows.on_fed(message)
             case Refusal() if message.request in self.follows:
                 self.follows.on_refused(message.request, Refused.from_code(message.code, message.text))
+            case WorkerList() | Instructed():
+                self._on_answer(message.request, message)
             case Refusal():
                 self._on_answer(message.request, Refused.from_code(message.code, message.text))
             case _:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from taskq.client.schedules import ScheduleInfo, ScheduleOptions, Schedules
     from taskq.client.steering import Decision
     from taskq.client.task import Call, Task
+    from taskq.client.workers import SyncWorkers
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -282,6 +283,12 @@ class SyncTaskQ:
     @cached_property
     def queues(self) -> "SyncQueues":
         return SyncQueues(self._app.queues)
+
+    @cached_property
+    def workers(self) -> "SyncWorkers":
+        from taskq.client.workers import SyncWorkers
+
+        return SyncWorkers(self._app.workers)
 
 
 class SyncSchedules:

@@ -10,6 +10,8 @@ from typing import assert_never
 
 from taskq import limits
 from taskq.core.asking import reports
+from taskq.core.asking.directory import Directory
+from taskq.core.asking.instructions import Instructions
 from taskq.core.asking.searches import Searches
 from taskq.core.asking.verbs import Verbs
 from taskq.core.asking.watchers import Watchers
@@ -76,10 +78,13 @@ from taskq.protocol.messages import (
     Follow,
     GroupDead,
     Inspect,
+    Instruct,
     Items,
     ListSchedules,
+    ListWorkers,
     Logs,
     Nack,
+    Obeyed,
     PauseSchedule,
     Ping,
     Pong,
@@ -96,6 +101,7 @@ from taskq.protocol.messages import (
     Submit,
     Taken,
     Tally,
+    Undrain,
     Unfollow,
     Unwatch,
     Vouch,
@@ -185,6 +191,8 @@ class Broker:
         )
         self.recall = Recall(self.roster, self.out)
         self.why = Why(self.state, self.queues, self.roster, self.registry)
+        self.directory = Directory(self.state, self.roster, self.peers)
+        self.instructions = Instructions(self.directory, self.roster, self.peers, self.timers, self.out)
         self.verbs = Verbs(
             self.ledger, self.timers, self.attempts, self.endings, self.retention, self.uniqueness
         )
@@ -211,6 +219,7 @@ class Broker:
         self.started_boot_ms = now.boot_ms
         self.timers.look(now)
         self.attempts.begin_epoch(epoch)
+        self.instructions.begin(epoch)
         self.retention.begin(now)
         self.attempts.begin_turn(now)
         self.uniqueness.begin(now)
@@ -256,6 +265,8 @@ class Broker:
                 self.presence.connected(event, now)
             case Lost():
                 self.presence.lost(event.peer, now, parted=event.parted)
+                if self.instructions.pending:
+                    self.instructions.lost(event.peer)
             case Blocked():
                 self.presence.blocked(event.peer, now)
             case Unblocked():
@@ -339,6 +350,9 @@ class Broker:
                 self.presence.maybe_end_grace()
             case Drain():
                 self.presence.drain(self.presence.worker(peer))
+            case Undrain():
+                self.presence.undrain(self.presence.worker(peer))
+                self.instructions.undrained(peer.hello.session)
             case Extend():
                 self.attempts.extend(self.presence.worker(peer), command.items, now)
             case Progress():
@@ -368,6 +382,12 @@ class Broker:
             case Exited():
                 for child in command.children:
                     self.presence.exited(child, now)
+            case Obeyed():
+                self.instructions.obeyed(peer, command)
+            case ListWorkers():
+                self.out.say(peer.number, self.directory.page(command, now))
+            case Instruct():
+                self.instructions.instruct(peer, command, now)
             case SetSchedule():
                 self.timetable.set(peer, command, now)
             case PauseSchedule() | ResumeSchedule() | DropSchedule() | RunSchedule():
@@ -478,6 +498,8 @@ class Broker:
                 self.controls.end_pause(key, now)
             case "tick":
                 self.schedules.fire(key, mark, now)
+            case "instruction":
+                self.instructions.expire(key)
 
     def _is_wanted(self, timer: Timer) -> bool:
         """Could this timer still do something?"""
@@ -487,6 +509,8 @@ class Broker:
                 return self.schedules.is_wanted(key, mark)
             if kind == "pause":
                 return self.controls.is_ending(key)
+            if kind == "instruction":
+                return key in self.instructions.pending
             return kind not in ("silent", "unread") or key in self.peers.peers
         if kind == "word":
             return key in self.roster.workers

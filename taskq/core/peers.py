@@ -94,6 +94,11 @@ class Peers:
         """Is there a connected supervisor that counts this session among its processes?"""
         return session in self._vouched
 
+    def supervisor_of(self, session: bytes) -> Peer | None:
+        """Who counts it among its processes, and is connected."""
+        word = self._vouched.get(session)
+        return self.peers.get(word.supervisor) if word is not None else None
+
     def vouched_since(self, session: bytes, boot_ms: int) -> bool:
         """Has its supervisor vouched for it after that time?"""
         word = self._vouched.get(session)

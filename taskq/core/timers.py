@@ -27,6 +27,7 @@ Kind = Literal[
     "bound",
     "again",
     "hold",
+    "instruction",
 ]
 Key = bytes | int
 WALL_LOOK_MS = 1_000

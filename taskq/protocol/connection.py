@@ -27,6 +27,7 @@ from taskq.protocol.messages import (
     Hello,
     Inspect,
     ListSchedules,
+    ListWorkers,
     Message,
     Ping,
     Pong,
@@ -55,7 +56,7 @@ Heard = Welcome | Reply | Ping | Goodbye | Unsupported
 _ALWAYS: Final[Kinds] = frozenset({Ping, Pong, Goodbye, Unsupported})
 _VIEWER: Final[Kinds] = frozenset(
     {
-        *(Inspect, Status, Watch, Unwatch, AskSettings, Query, Tally, GroupDead, ListSchedules),
+        *(Inspect, Status, Watch, Unwatch, AskSettings, Query, Tally, GroupDead, ListSchedules, ListWorkers),
         *get_args(FromFollower),
     }
 )

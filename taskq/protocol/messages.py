@@ -55,6 +55,9 @@ CatchUp = Literal["skip", "last", "all"]
 Overlap = Literal["allow", "skip", "queue", "cancel"]
 # What becomes of a submission to a queue that is at its bound.
 WhenFull = Literal["reject", "wait", "drop_oldest"]
+# What a worker may be told to do; `stack`: say what runs there, line by line.
+WorkerVerb = Literal["drain", "resume", "stop", "stack"]
+WorkerState = Literal["ready", "drained", "coming", "deaf", "gone"]
 OutcomeState = Literal["succeeded", "cancelled", "expired", "dead"]
 # What can be followed of a job: what its running attempt yields, what happens to it, what it logs.
 FeedKind = Literal["items", "events", "logs"]
@@ -440,6 +443,7 @@ class QueueReport(Part, frozen=True):
     dead: int
     oldest_ms: int
     workers: int
+    startable: int = 0
 
 
 class WorkerReport(Part, frozen=True):
@@ -450,6 +454,49 @@ class WorkerReport(Part, frozen=True):
     running: int
     beat_ms: int
     connected: bool
+
+
+class RunningJob(Part, frozen=True):
+    """A job that a worker holds."""
+
+    id: Id
+    task: str
+    queue: str
+    attempt: Count
+    started_ms: Wall = 0
+    progress: ProgressItem | None = None
+
+
+class WorkerDetail(Part, frozen=True):
+    """What is known of a worker session. `tasks` and `jobs` only of one that was asked for by name.
+
+    `supervisor`: the session that vouches for it. `state`: `drained` was told to take nothing more,
+    `coming` has not said yet what it holds, `deaf` does not read, `gone` has no connection.
+    """
+
+    session: Id
+    name: str
+    state: WorkerState
+    supervisor: bytes = b""
+    host: str = ""
+    pid: int = 0
+    version: str = ""
+    started_ms: Wall = 0
+    beat_ms: int = -1
+    queues: list[str] = []
+    slots: dict[str, int] = {}
+    running: Count = 0
+    labels: dict[str, str] = {}
+    resources: dict[str, int] = {}
+    tasks: dict[str, str] = {}
+    jobs: list[RunningJob] = []
+
+
+class WorkerText(Part, frozen=True):
+    """What one worker session had to say, for people."""
+
+    session: Id
+    text: Annotated[str, Meta(max_length=limits.STACK_CHARS_MAX)]
 
 
 # -- parts of jobs and filters ----------------------------------------------------------------
@@ -754,6 +801,10 @@ class Announce(Message, frozen=True, tag=30):
     ] = {}
     app: Text = ""
     schedules: Annotated[list[ScheduleSpec], Meta(max_length=limits.SCHEDULES_PER_WORKER_MAX)] | None = None
+    host: Text = ""
+    pid: Count = 0
+    version: Text = ""
+    started_ms: Wall = 0
 
 
 class Deliver(Message, frozen=True, tag=31):
@@ -884,6 +935,29 @@ class Exited(Message, frozen=True, tag=51):
     """supervisor: these sessions' processes have ended."""
 
     children: Annotated[list[ChildExit], Meta(max_length=limits.CHILDREN_PER_SUPERVISOR_MAX)]
+
+
+class Instruction(Message, frozen=True, tag=55):
+    """broker: do this with these sessions of yours, or tell of them; answer with Obeyed."""
+
+    number: Number
+    verb: WorkerVerb
+    sessions: Annotated[list[Id], Meta(max_length=limits.CHILDREN_PER_SUPERVISOR_MAX)]
+    lease: Number = 0
+    reason: Text = ""
+
+
+class Obeyed(Message, frozen=True, tag=56):
+    """supervisor: it is done; with a `code`, it is not."""
+
+    number: Number
+    texts: Annotated[list[WorkerText], Meta(max_length=limits.STACKS_MAX)] = []
+    code: Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)] = ""
+    text: Text = ""
+
+
+class Undrain(Message, frozen=True, tag=57):
+    """worker: give me jobs again."""
 
 
 # -- schedules --------------------------------------------------------------------------------
@@ -1106,11 +1180,49 @@ class Taken(Message, frozen=True, tag=103):
     items: Annotated[list[Mark], Meta(max_length=limits.BATCH_MAX)]
 
 
+# -- workers, by those who look after them --------------------------------------------------------
+
+
+class ListWorkers(Message, frozen=True, tag=110):
+    """any: which workers are there, after this session? Or: how are those of this name?"""
+
+    request: Count
+    name: Annotated[str, Meta(max_length=limits.TEXT_CHARS_MAX)] = ""
+    after: Annotated[bytes, Meta(max_length=16)] = b""
+
+
+class WorkerList(Message, frozen=True, tag=111):
+    """broker: workers, by session."""
+
+    request: Count
+    items: Annotated[list[WorkerDetail], Meta(max_length=limits.WORKERS_PER_PAGE)]
+    more: bool = False
+
+
+class Instruct(Message, frozen=True, tag=112):
+    """producer: let this worker do this; `name` may also be a running job's id."""
+
+    request: Count
+    verb: WorkerVerb
+    name: Annotated[str, Meta(min_length=1, max_length=limits.TEXT_CHARS_MAX)]
+    reason: Text = ""
+
+
+class Instructed(Message, frozen=True, tag=113):
+    """broker: these sessions were told, and this is what they had to say."""
+
+    request: Count
+    name: str
+    sessions: Annotated[list[Id], Meta(max_length=limits.CHILDREN_PER_SUPERVISOR_MAX)]
+    texts: Annotated[list[WorkerText], Meta(max_length=limits.STACKS_MAX)] = []
+
+
 FromSteerer = Steer | AskSettings
 FromFollower = Follow | Unfollow | Taken
 AboutJobs = Query | Tally | Bulk | GroupDead
 FromScheduler = SetSchedule | PauseSchedule | ResumeSchedule | DropSchedule | RunSchedule | ListSchedules
 FromIntake = Edit | Bound
+FromCaretaker = ListWorkers | Instruct
 FromProducer = (
     Submit
     | Watch
@@ -1123,11 +1235,23 @@ FromProducer = (
     | AboutJobs
     | FromIntake
     | FromFollower
+    | FromCaretaker
 )
 FromWorker = (
-    Announce | Ack | Nack | Extend | Progress | Resume | Drain | Items | Logs | Checkpoint | AckAndSubmit
+    Announce
+    | Ack
+    | Nack
+    | Extend
+    | Progress
+    | Resume
+    | Drain
+    | Undrain
+    | Items
+    | Logs
+    | Checkpoint
+    | AckAndSubmit
 )
-FromSupervisor = Vouch | Exited
+FromSupervisor = Vouch | Exited | Obeyed
 # What the core hears of a peer that has said hello.
 Command = FromProducer | FromWorker | FromSupervisor | Ping
 # What a peer hears of the broker once it is welcome.
@@ -1157,6 +1281,9 @@ Reply = (
     | Bounded
     | Took
     | Fed
+    | WorkerList
+    | Instructed
+    | Instruction
 )
 ToBroker = Hello | Command | Pong | Goodbye | Unsupported
 FromBroker = Greeting | Welcome | Reply | Ping | Goodbye | Unsupported

@@ -37,7 +37,9 @@ _BY_QUEUE = {
     "dead": "Dead jobs kept.",
     "oldest_ms": "Age of the job that has waited longest, in ms.",
     "workers": "Workers that serve the queue.",
+    "startable": "Jobs ready that wait for nothing but a slot: no pause, no limit holds them up.",
 }
+_DESIRED = "Slots in use if there were enough: jobs that run, and those that wait for nothing but a slot."
 
 
 def metrics_text(status: StatusReport, extra: dict[str, float]) -> str:
@@ -62,6 +64,12 @@ def metrics_text(status: StatusReport, extra: dict[str, float]) -> str:
             f'taskq_queue_{name}{{queue="{_escape(queue.name)}"}} {getattr(queue, name)}'
             for queue in status.queues
         ]
+    # Not taskq_queue_*: this one is for autoscalers, who read it by its own name.
+    lines += [f"# HELP taskq_desired_slots {_DESIRED}", "# TYPE taskq_desired_slots gauge"]
+    lines += [
+        f'taskq_desired_slots{{queue="{_escape(queue.name)}"}} {queue.running + queue.startable}'
+        for queue in status.queues
+    ]
     return "\n".join(lines) + "\n"
 
 

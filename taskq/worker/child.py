@@ -58,7 +58,7 @@ def main(fd: int, parent: int, on_app: Callable[[], None] | None = None) -> int:
     gc.freeze()
     with asyncio.Runner(loop_factory=loop_factory) as loop:
         child = _Child(loop.get_loop(), begin, app, definitions, schedules, urls, token, control)
-        control.listen(child.on_order)
+        control.listen(child.on_order, child.stacks)
         try:
             has_stopped = loop.run(child.serve())
         except ConfigError as error:
@@ -132,6 +132,10 @@ class _Child:
         with contextlib.suppress(RuntimeError):  # the loop is closed: we are on our way out
             self._loop.call_soon_threadsafe(self._obey, order)
 
+    def stacks(self, lease: int) -> str:
+        """From any thread: what runs here."""
+        return self._runner.stacks(lease)
+
     async def serve(self) -> bool:
         """Until drained. Whether everything has stopped. Raises Refused when the broker does not want us,
         ConfigError when the lifespan does not start."""
@@ -189,6 +193,12 @@ class _Child:
         self._is_signalled = True
 
     def _obey(self, order: Order) -> None:
+        if order == "hold":
+            self._runner.hold()
+            return
+        if order == "release":
+            self._runner.release()
+            return
         self._drain.set()
         if self._entering is not None:
             self._entering.reschedule(self._loop.time())

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from threading import Thread
+from threading import Lock, Thread
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -21,7 +21,8 @@ from taskq.worker.settings import WorkerSettings
 _PR_SET_PDEATHSIG: Final = 1
 _LINE_BYTES_MAX: Final = 1024 * 1024
 
-Order = Literal["drain", "now"]
+# `drain` ends the process when what runs has ended, `now` at once; `hold` takes no more, until `release`.
+Order = Literal["drain", "now", "hold", "release"]
 
 
 class Begin(Struct, tag=True):
@@ -68,15 +69,31 @@ class Spent(Struct, tag=True):
     why: str
 
 
-FromChild = Ready | Serving | Failed | Look | Groups | Spent
+class Ask(Struct, tag=True):
+    """supervisor: what runs there? `lease`: only this attempt."""
+
+    number: int
+    lease: int
+
+
+class Told(Struct, tag=True):
+    """child: this."""
+
+    number: int
+    text: str
+
+
+FromChild = Ready | Serving | Failed | Look | Groups | Spent | Told
+
+ToChild = Order | Ask
 
 _encode: Final = Encoder().encode
 _from_child: Final[Decoder[FromChild]] = Decoder(FromChild)
 _begin: Final = Decoder(Begin)
-_order: Final[Decoder[Order]] = Decoder(Order)
+_order: Final[Decoder[ToChild]] = Decoder(ToChild)
 
 
-def encode_line(value: Begin | Order | FromChild) -> bytes:
+def encode_line(value: Begin | Order | Ask | FromChild) -> bytes:
     return _encode(value) + b"\n"
 
 
@@ -95,6 +112,7 @@ class Control:
         os.set_inheritable(fd, False)  # what a task starts must not hold the line open
         self._socket = socket.socket(fileno=fd)
         self._lines = self._socket.makefile("rb")
+        self._saying = Lock()
         die_with_parent(parent)
 
     def begin(self) -> Begin:
@@ -106,16 +124,22 @@ class Control:
 
     def say(self, value: FromChild) -> None:
         """From any thread."""
-        self._socket.sendall(encode_line(value))
+        with self._saying:
+            self._socket.sendall(encode_line(value))
 
-    def listen(self, on_order: Callable[[Order], None]) -> None:
-        """From now on orders are given to `on_order`, in another thread; the end of the line ends us."""
-        Thread(target=self._listen, args=(on_order,), name="taskq-control", daemon=True).start()
+    def listen(self, on_order: Callable[[Order], None], stacks: Callable[[int], str]) -> None:
+        """From now on orders are given to `on_order`, and what runs is told as `stacks` has it, in another
+        thread; the end of the line ends us."""
+        Thread(target=self._listen, args=(on_order, stacks), name="taskq-control", daemon=True).start()
 
-    def _listen(self, on_order: Callable[[Order], None]) -> None:
+    def _listen(self, on_order: Callable[[Order], None], stacks: Callable[[int], str]) -> None:
         with contextlib.suppress(OSError):
             for line in self._lines:
-                on_order(_order.decode(line))
+                order = _order.decode(line)
+                if isinstance(order, str):
+                    on_order(order)
+                else:
+                    self.say(Told(order.number, _text(stacks, order.lease)))
         # Nobody vouches for us any more and nobody would stop us: what we run is run again elsewhere.
         # Our tasks' own processes go with us; that ends us too.
         if os.getpgrp() == os.getpid():
@@ -129,3 +153,10 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)  # it died before we asked
+
+
+def _text(stacks: Callable[[int], str], lease: int) -> str:
+    try:
+        return stacks(lease)
+    except Exception as error:  # it reads what others write, and nobody else listens for orders
+        return f"what runs here could not be told: {type(error).__name__}: {error}"

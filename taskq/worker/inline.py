@@ -94,7 +94,7 @@ async def run_worker(
     link.start()
     try:
         runner.start()
-        await first_of(until_refused(link, changed), (until or asyncio.Event()).wait())
+        await first_of(until_refused(link, changed), (until or asyncio.Event()).wait(), told.wait())
         end = loop.time() + grace
         await stop(runner, link, grace_ms=round(grace * 1_000), now=now)
         seconds = end - loop.time()
@@ -110,11 +110,23 @@ async def run_worker(
 
 
 class _Voucher:
-    """A thread with an event loop of its own, which no task can block."""
+    """A thread with an event loop of its own, which no task can block. It also answers for the worker."""
 
-    def __init__(self, urls: Sequence[str], session: bytes, name: str, token: str | None) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        session: bytes,
+        name: str,
+        token: str | None,
+        runner: Runner,
+        loop: asyncio.AbstractEventLoop,
+        told: asyncio.Event,
+    ) -> None:
         self._child = session
-        self._session = SupervisorSession()
+        self._runner = runner
+        self._runners_loop = loop
+        self._told = told  # to stop
+        self._session = SupervisorSession(self._on_instruction)
         self._session.started(session)
         self._link = Link(
             urls, session=os.urandom(16), role="supervisor", speaker=self._session, name=name, token=token

@@ -2,10 +2,16 @@
 its resources. Checked before anything runs.
 """
 
+import os
+import socket
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from msgspec.structs import replace
+
+from taskq import __version__
 from taskq.client.values.compression import LABEL, can_compress
 from taskq.errors import ConfigError
 from taskq.limits import (
@@ -47,6 +53,17 @@ class Offer:
             is_strict=self.is_strict,
             declared=[limit for task in tasks for limit in task.declared],
         )
+
+
+def signed(announce: Announce) -> Announce:
+    """With what tells people who says it: the machine, the process, its version, and since when."""
+    return replace(
+        announce,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        version=__version__,
+        started_ms=time.time_ns() // 1_000_000,
+    )
 
 
 def offer_of(

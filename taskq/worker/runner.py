@@ -36,7 +36,8 @@ from taskq.worker.executors.threads import Threads
 from taskq.worker.hooks.scope import WorkerScope
 from taskq.worker.idle import Idle
 from taskq.worker.insight.loop_watch import LoopWatch
-from taskq.worker.offer import Offer
+from taskq.worker.insight.stacks import stacks_text
+from taskq.worker.offer import Offer, signed
 from taskq.worker.refusals import Refusals
 from taskq.worker.session import Start, WorkerSession
 from taskq.worker.telling.teller import Teller
@@ -86,7 +87,7 @@ class Runner:
         self._has_processes = any(each.executor == PROCESS for each in self._definitions.values())
         slots = {each: count for each, count in slots.items() if each != PROCESS or self._has_processes}
         announce = offer.announce(self._definitions.values(), slots)
-        self._session = WorkerSession(replace(announce, app=app, schedules=list(schedules)))
+        self._session = WorkerSession(replace(signed(announce), app=app, schedules=list(schedules)))
         self._loop = loop
         self._thread = get_ident()
         self._wake: Callable[[], None] = _nobody_listens
@@ -148,6 +149,22 @@ class Runner:
         for attempt in reversed(self._lines.waiting):
             self._stop(attempt, "returned")
         self._wake()
+
+    def hold(self) -> None:
+        """The same, until `release`."""
+        self._session.hold()
+        for attempt in reversed(self._lines.waiting):
+            self._stop(attempt, "returned")
+        self._wake()
+
+    def release(self) -> None:
+        """Take jobs again."""
+        self._session.release()
+        self._wake()
+
+    def stacks(self, lease: int = 0) -> str:
+        """What runs here, line by line, from any thread; see `stacks_text`."""
+        return stacks_text(self._loop, self._thread, self._attempts, lease=lease)
 
     def hand_back(self) -> None:
         """Stop what runs: tasks are cancelled, and the broker may give them to another worker."""

@@ -43,6 +43,7 @@ from taskq.protocol.messages import (
     Success,
     Terms,
     Took,
+    Undrain,
     Welcome,
 )
 from taskq.worker.checkpoints import Checkpoints, OnSaved
@@ -90,7 +91,8 @@ class WorkerSession:
         # What has to be said before any report.
         self._due: list[Message] = []
         self._welcome = False
-        self._draining = False
+        self._draining = False  # for good
+        self._held = False  # until it is released
         self.outflow = Outflow()  # what attempts yield and log
 
     # -- what the runner asks and says ------------------------------------------------------------
@@ -180,12 +182,24 @@ class WorkerSession:
         if self._draining:
             return
         self._draining = True
-        if self._welcome:
+        if self._welcome and not self._held:
             self._due.append(Drain())
+
+    def hold(self) -> None:
+        """The same, until `release`."""
+        if self._welcome and not self.draining:
+            self._due.append(Drain())
+        self._held = True
+
+    def release(self) -> None:
+        """Ask for jobs again, unless it drains for good."""
+        self._held = False
+        if self._welcome and not self._draining:
+            self._due.append(Undrain())
 
     @property
     def draining(self) -> bool:
-        return self._draining
+        return self._draining or self._held
 
     @property
     def held(self) -> list[Held]:
@@ -203,7 +217,7 @@ class WorkerSession:
         """A connection is there: say who we are, what we hold, and what was never confirmed."""
         self._welcome = True
         self._due = [self._announce]
-        if self._draining:
+        if self.draining:
             self._due.append(Drain())
         self._due += _resume(self.held)
         self._due += self._checkpoints.again()

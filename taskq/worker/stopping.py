@@ -42,7 +42,7 @@ async def until_refused(link: Carrier, changed: asyncio.Event) -> NoReturn:
 
 async def first_of(*waits: Coroutine[object, object, object]) -> None:
     """Until one of them ends; raises what it raised."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    tasks = [asyncio.create_task(wait, name="taskq worker") for wait in waits]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:

@@ -24,7 +24,9 @@ from taskq.limits import (
     UNREACHED_MS,
     VOUCH_EVERY_MS,
 )
-from taskq.worker.control import Failed, FromChild, Groups, Look, Order, Ready, Serving, Spent
+from taskq.protocol.messages import Instruction, Obeyed
+from taskq.worker.control import Failed, FromChild, Groups, Look, Order, Ready, Serving, Spent, Told
+from taskq.worker.insight.answers import Answers
 from taskq.worker.settings import WorkerSettings
 from taskq.worker.stopping import HAND_BACK_MS, until_refused
 from taskq.worker.tree.offspring import Offspring, exit_text
@@ -62,7 +64,9 @@ class _Supervisor:
         self._loop = asyncio.get_running_loop()
         self._settings = settings
         self._module = child_module
-        self._session = SupervisorSession()
+        self._session = SupervisorSession(self._on_instruction)
+        self._answers = Answers(self._say_obeyed)
+        self._is_held = False
         self._link: Link | None = None
         self._changed = asyncio.Event()
         self._refused: asyncio.Task[None] | None = None
@@ -94,6 +98,7 @@ class _Supervisor:
                 child.close()
             self._undertaker.close()
             watching.cancel()
+            self._answers.close()
             if self._refused is not None:
                 self._refused.cancel()
             if self._link is not None:
@@ -123,6 +128,8 @@ class _Supervisor:
         child.predecessor = predecessor
         self._children[child.pid] = child
         self._session.started(child.session)
+        if self._is_held:
+            child.order("hold")
         self._tell_undertaker()
         self._wake()
 
@@ -140,6 +147,8 @@ class _Supervisor:
                 if is_first:
                     self._say_ready()
                 self._take_over(child)
+            case Told(number, text):
+                self._answers.told(child.session, number, text)
             case Failed(code="config", text=text) if self._has_served:
                 # It could be imported, and its lifespan entered, before: somebody is editing, or deploying.
                 logger.error("%s", text)
@@ -234,6 +243,7 @@ class _Supervisor:
     ) -> None:
         del self._children[child.pid]
         child.rest()
+        self._answers.gone(child.session)
         self._session.exited(child.session, status, text, timed_out=timed_out, uncounted=uncounted)
         self._tell_undertaker()
         self._wake()
@@ -331,6 +341,33 @@ class _Supervisor:
         elif 0 < self._settings.max_memory_bytes < seen.resident_bytes:
             megabytes = seen.resident_bytes / 1e6
             self._retire(child, f"it takes {megabytes:.0f} MB of memory", is_bad=True)
+
+    # -- what people want -------------------------------------------------------------------------
+
+    def _on_instruction(self, instruction: Instruction) -> None:
+        wanted = set(instruction.sessions)
+        children = [child for child in self._children.values() if child.session in wanted]
+        match instruction.verb:
+            case "stack":
+                self._answers.ask(instruction, children)
+                return
+            case "drain" | "resume":
+                is_held = instruction.verb == "drain"
+                if len(children) == len(self._children):  # then those that follow them as well
+                    self._is_held = is_held
+                for child in children:
+                    child.order("hold" if is_held else "release")
+            case "stop":
+                if not self._signals:
+                    self._loop.call_soon(self._on_stop_signal)
+            case _:
+                assert_never(instruction.verb)
+        logger.info("told to %s: %s", instruction.verb, instruction.reason or "no reason was given")
+        self._say_obeyed(Obeyed(instruction.number))
+
+    def _say_obeyed(self, answer: Obeyed) -> None:
+        self._session.obeyed(answer)
+        self._wake()
 
     # -- stopping ---------------------------------------------------------------------------------
 

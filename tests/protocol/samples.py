@@ -87,7 +87,7 @@ SAMPLES: Final[list[m.Message]] = [
     m.Status(4),
     m.StatusReport(
         4, "1.0", 1_900_000_000_000, 60_000, 3, "sqlite:taskq.db", 4_096, {"ready": 1},
-        [m.QueueReport("mail", 1, 1, 0, 0, 15, 1)],
+        [m.QueueReport("mail", 1, 1, 0, 0, 15, 1, 1)],
         [m.WorkerReport(SESSION, "host:123", ["mail"], 100, 1, 20, True)], 2, ["the disk is nearly full"],
     ),
     m.Steer(
@@ -129,6 +129,10 @@ SAMPLES: Final[list[m.Message]] = [
         {"async": 50},
         "shop.app:q",
         [SCHEDULE],
+        "box",
+        4_711,
+        "1.0",
+        1_900_000_000_000,
     ),
     m.Deliver(
         [TERMS], [m.Delivery(ID, LEASE, 2, 0, b"\x92\x91\x02\x80", m.COMPRESSED, {"key": b"ann"}, SAVED)]
@@ -168,6 +172,23 @@ SAMPLES: Final[list[m.Message]] = [
     m.Unfollow([7]),
     m.Fed(7, LEASE, 2, [CHUNK], 3, True),
     m.Taken([m.Mark(LEASE, 3, 7)]),
+    m.Instruction(8, "stack", [SESSION], LEASE, "it is slow"),
+    m.Obeyed(8, [m.WorkerText(SESSION, "Thread loop:")], "not_found", "no such job"),
+    m.Undrain(),
+    m.ListWorkers(11, "host:123", SESSION),
+    m.WorkerList(
+        11,
+        [
+            m.WorkerDetail(
+                SESSION, "host:123", "drained", CLUSTER[:16], "host", 4_711, "1.0", 1_900_000_000_000, 20,
+                ["mail"], {"async": 100}, 1, {"zone": "a"}, {"gpu": 2}, {"mail.send": "async"},
+                [m.RunningJob(ID, "mail.send", "mail", 2, 1_900_000_000_000, PROGRESS)],
+            )
+        ],
+        True,
+    ),
+    m.Instruct(12, "drain", "host:123", "a new kernel"),
+    m.Instructed(12, "host:123", [SESSION], [m.WorkerText(SESSION, "Thread loop:")]),
 ]  # fmt: skip
 
 TO_BROKER: Final = [message for message in SAMPLES if isinstance(message, get_args(m.ToBroker))]

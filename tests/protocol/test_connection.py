@@ -196,22 +196,22 @@ def test_the_table_of_roles_is_the_one_in_the_manual() -> None:
     )
     producer |= {"SetSchedule", "PauseSchedule", "ResumeSchedule", "DropSchedule", "RunSchedule"}
     producer |= {"ListSchedules"}
-    producer |= {"Edit", "Bound"}
+    producer |= {"Edit", "Bound", "ListWorkers", "Instruct"}
     following = {"Follow", "Unfollow", "Taken"}
     producer |= following
-    worker = producer | {"Announce", "Ack", "Nack", "Extend", "Progress", "Resume", "Drain"}
+    worker = producer | {"Announce", "Ack", "Nack", "Extend", "Progress", "Resume", "Drain", "Undrain"}
     worker |= {"Checkpoint", "AckAndSubmit"}
     worker |= {"Items", "Logs"}
     assert names == {
         "producer": producer,
         "worker": worker,
-        "supervisor": always | {"Vouch", "Exited", "Status"},
+        "supervisor": always | {"Vouch", "Exited", "Obeyed", "Status"},
         "viewer": always
         | looking
         | following
-        | {"Inspect", "Status", "Watch", "Unwatch", "AskSettings", "ListSchedules"},
+        | {"Inspect", "Status", "Watch", "Unwatch", "AskSettings", "ListSchedules", "ListWorkers"},
         "operator": producer,
-        "admin": worker | {"Vouch", "Exited"},
+        "admin": worker | {"Vouch", "Exited", "Obeyed"},
     }
 
 

@@ -52,6 +52,7 @@ from tests.simulation.audit import Audit, Life
 from tests.simulation.books import Books
 from tests.simulation.custody import Custody
 from tests.simulation.host import BrokerHost
+from tests.simulation.orderbook import OrderBook
 from tests.simulation.producers import Producer
 from tests.simulation.rooms import Rooms
 from tests.simulation.searchbook import SearchBook
@@ -109,6 +110,7 @@ class History:
         self._began: dict[bytes, int] = {}
         self.over: dict[int, None] = {}  # leases that their workers have reported
         self.search = SearchBook(wall_is_steady=wall_is_steady)
+        self.orders = OrderBook(agenda)
         self.has_bulk_cancels = False
         self.is_lossy = False  # memory jobs or jobs without fsync were lost on the way
         self._agenda = agenda
@@ -256,6 +258,7 @@ class History:
         self.custody.on_crashed(lambda lease: lease in self.audit.recorded)
         self.books.on_crashed()
         self.search.on_crashed()
+        self.orders.on_crashed()
         self._not_before = {}
         self._executors = {}
 
@@ -317,6 +320,7 @@ class History:
         self.books.on_turn(host, self._agenda.now)
         self.search.on_turn(host)
         self._nobody_is_held_for_long(host)
+        self.orders.on_turn(host)
         self._rooms.on_turn(host)
 
     def _nobody_is_held_for_long(self, host: BrokerHost) -> None:
@@ -330,10 +334,12 @@ class History:
     def on_connected(self, hello: Hello, number: int) -> None:
         self._agenda.note("+", number, hello.name)
         self.custody.on_connected(hello, number)
+        self.orders.on_connected(hello)
 
     def on_lost(self, hello: Hello, number: int) -> None:
         self._agenda.note("-", number, hello.name)
         self.custody.on_lost(hello, number)
+        self.orders.on_lost(number)
 
     def on_bytes(self, number: int) -> None:
         self.custody.on_bytes(number)
@@ -345,6 +351,7 @@ class History:
     def on_heard(self, host: BrokerHost, hello: Hello, number: int, command: Command) -> None:
         self.custody.on_heard(number, command)
         self.search.on_heard(host, number, command, self._agenda.now.wall_ms)
+        self.orders.on_heard(hello, number, command)
         match command:
             case Announce():
                 self._agenda.note("<", number, "Announce", command.slots)
@@ -413,6 +420,7 @@ class History:
 
     def on_said(self, host: BrokerHost, hello: Hello, number: int, message: Message) -> None:
         self.search.on_said(host, number, message)
+        self.orders.on_said(host, hello, number, message)
         match message:
             case Confirm():
                 self._agenda.note(">", number, "Confirm", message.first, message.count)

@@ -13,6 +13,7 @@ from taskq.client.session import ClientSession
 from taskq.core import compaction
 from taskq.core import records as r
 from taskq.core.asking import search_kinds, verbs
+from taskq.core.asking.instructions import Instructions
 from taskq.core.asking.search_kinds import Listing
 from taskq.core.asking.searches import Searches
 from taskq.core.asking.snapshot import Snapshot
@@ -41,7 +42,7 @@ from taskq.core.lines.sights import Sight
 from taskq.core.lines.workers import Pool, Slots, Worker
 from taskq.core.memory import Memory
 from taskq.core.outbox import Outbox, Parcel
-from taskq.core.peers import Peers
+from taskq.core.peers import Peer, Peers
 from taskq.core.planning import schedules
 from taskq.core.planning.schedule import Schedule, tick_id
 from taskq.core.planning.schedules import Schedules
@@ -79,6 +80,7 @@ from taskq.protocol.messages import (
     Held,
     JobSpec,
     Nack,
+    Obeyed,
     Outcomes,
     Query,
     Receipts,
@@ -1205,3 +1207,49 @@ def lines_that_are_lost_leave_no_gap(patch: Patch) -> None:
         return cut(lines)
 
     patch.set(Lines, "cut", careless)
+
+
+# -- looking after workers ------------------------------------------------------------------------------
+
+
+@mutant
+def instructions_are_answered_again(patch: Patch) -> None:
+    obeyed = Instructions.obeyed
+
+    def again(instructions: Instructions, peer: Peer, answer: Obeyed) -> None:
+        errand = instructions.pending.get(answer.number)
+        obeyed(instructions, peer, answer)
+        if errand is not None:
+            instructions.pending[answer.number] = errand
+
+    patch.set(Instructions, "obeyed", again)
+
+
+@mutant
+def supervisors_have_all_the_time_in_the_world(patch: Patch) -> None:
+    patch.set(Instructions, "expire", lambda self, key: None)
+
+
+@mutant
+def instructions_die_with_their_supervisor(patch: Patch) -> None:
+    def forget(instructions: Instructions, number: int) -> None:
+        for key, errand in list(instructions.pending.items()):
+            if number in (errand.asker, errand.supervisor):
+                del instructions.pending[key]
+
+    patch.set(Instructions, "lost", forget)
+
+
+@mutant
+def drained_is_who_says_so(patch: Patch) -> None:
+    patch.set(Instructions, "_hold", lambda self, errand, is_held: None)
+
+
+@mutant
+def once_drained_always_drained(patch: Patch) -> None:
+    patch.set(Presence, "undrain", lambda self, worker: None)
+
+
+@mutant
+def an_old_drain_goes_before_a_new_word(patch: Patch) -> None:
+    patch.set(Instructions, "undrained", lambda self, session: None)

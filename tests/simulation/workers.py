@@ -21,8 +21,10 @@ from taskq.protocol.messages import (
     Failure,
     Fault,
     FromBroker,
+    Instruction,
     LogItem,
     Message,
+    Obeyed,
     ProgressItem,
     Recall,
     Saved,
@@ -31,6 +33,7 @@ from taskq.protocol.messages import (
     Terms,
     Told,
     Welcome,
+    WorkerText,
 )
 from taskq.worker.executors.line import Line
 from taskq.worker.session import Start, WorkerSession
@@ -165,10 +168,23 @@ class SimWorker(Process):
         self.after(grace_us, self._hand_back)
         self._go_when_idle()
 
+    def hold(self) -> None:
+        """Take no more, until it is released."""
+        self.speaker.hold()
+        for lane in self.lanes.values():
+            for attempt in list(lane.waiting):
+                lane.waiting.remove(attempt)
+                self._report(attempt, Failure(*_held(attempt), "returned"))
+        self.link.wake()
+
+    def release(self) -> None:
+        self.speaker.release()
+        self.link.wake()
+
     @property
     def can_take(self) -> bool:
         """Nothing keeps it from being given jobs, and from giving them back."""
-        return self.is_alive and not self.is_frozen and not self.is_leaving and self.link.is_sound
+        return self.is_alive and not self.is_frozen and not self.speaker.draining and self.link.is_sound
 
     # -- Speaker ----------------------------------------------------------------------------------
 
@@ -488,7 +504,8 @@ class SimSupervisor(Process):
         self.session = rng.randbytes(16)
         self.children: list[SimWorker] = []
         self._put_down: dict[bytes, list[int]] = {}
-        self.speaker = SupervisorSession()
+        self.is_obedient = True  # else it drains nobody any more
+        self.speaker = SupervisorSession(self._on_instruction)
         self.link = SimLink(self, house, session=self.session, role="supervisor", speaker=self.speaker)
 
     def start(self) -> None:
@@ -518,6 +535,37 @@ class SimSupervisor(Process):
         if worker.is_alive:
             self._put_down[worker.session] = leases
             worker.put_down(leases)
+
+    def _on_instruction(self, instruction: Instruction) -> None:
+        """Mostly it does what it is told, soon; sometimes too late, and sometimes it never says so."""
+        late_us = self.rng.choice((0, 1, 100, 100, 3_000, 7_000)) * MS
+        if self.rng.random() < 0.9:
+            self.after(self.rng.randrange(late_us + 1), lambda: self._obey(instruction))
+
+    def _obey(self, instruction: Instruction) -> None:
+        self.agenda.note(self.name, "obeys", instruction.verb, *instruction.sessions)
+        children = [child for child in self.children if child.session in instruction.sessions]
+        answer = Obeyed(instruction.number)
+        match instruction.verb:
+            case "drain" if not self.is_obedient:
+                answer = Obeyed(instruction.number, code="conflict", text="no more of that")
+            case "drain":
+                for child in children:  # whose loop may stand still for a while
+                    child.after(self.rng.choice((0, 0, 500)) * MS, child.hold)
+            case "resume":
+                for child in children:
+                    child.do(child.release)
+            case "stop":
+                for child in children:
+                    child.do(partial(child.leave, self.rng.randrange(2 * SECOND)))
+            case "stack":
+                texts = [WorkerText(child.session, "it works") for child in children]
+                answer = Obeyed(instruction.number, texts)
+        self.after(self.rng.choice((0, 0, 300, 2_000)) * MS, lambda: self._say(answer))
+
+    def _say(self, answer: Obeyed) -> None:
+        self.speaker.obeyed(answer)
+        self.link.wake()
 
     def _bury(self, worker: SimWorker) -> None:
         self.children.remove(worker)

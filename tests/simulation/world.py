@@ -21,6 +21,7 @@ from tests.simulation.host import BrokerHost
 from tests.simulation.idling import Idling
 from tests.simulation.listeners import Listener
 from tests.simulation.operators import Operator
+from tests.simulation.overseers import Overseer
 from tests.simulation.producers import Producer, Taste
 from tests.simulation.seekers import Seeker
 from tests.simulation.wire import Wire
@@ -60,6 +61,7 @@ class Plan(Struct):
     declaring: bool = False  # and what code does
     memory_bytes: int = 0
     listeners: int = 0
+    overseeing: int = 0  # what people do with workers
     small: bool = False  # whoever runs this world makes its limits small
 
     @staticmethod
@@ -95,6 +97,8 @@ class World:
         self.seed = seed
         self.rng = self._random("world")
         self.plan = plan or Plan.draw(self.rng)
+        if plan is None:
+            self.plan.overseeing = self._random("overseeing").choice((0, 4, 12, 12))
         self.agenda = Agenda(self._random("agenda"), tell=tell)
         self.taste = Taste(self._random("taste"))
         sampling = self._random("sampling")
@@ -121,6 +125,7 @@ class World:
         self.caretaker: Producer | None = None
         self.seekers: list[Seeker] = []
         self.listeners: list[Listener] = []
+        self.overseers: list[Overseer] = []
         self._names = 0
         self._clockwork = self._random("schedules")
         self.is_healed = False
@@ -155,6 +160,10 @@ class World:
             self.add_seeker()
         for _ in range(self.plan.listeners):
             self.add_listener()
+        if self.plan.overseeing:
+            overseer = Overseer(self.agenda, self._random("overseer"), "overseer", self.host, self.workers)
+            self.overseers.append(overseer)
+            overseer.start()
 
     def add_supervisor(self) -> SimSupervisor:
         name = self._name("supervisor")
@@ -269,6 +278,9 @@ class World:
         for listener in self.listeners:
             for _ in range(listener.rng.randrange(2, 20)):
                 self.agenda.at(listener.rng.randrange(span_us), partial(self._listen, listener))
+        for overseer in self.overseers:
+            for _ in range(self.plan.overseeing):
+                self.agenda.at(overseer.rng.randrange(span_us), partial(overseer.do, overseer.act))
         for _ in range(self.plan.steering):
             self.agenda.at(self._clockwork.randrange(span_us), self._steer)
         faults = Faults(self, self._random("faults"), wall=self.plan.wall, power=self.plan.power)
@@ -365,6 +377,10 @@ class World:
             # With small limits some have held tasks back until now: let that take as long as it may.
             wait_us = 40 * SECOND if self.plan.small else 0
             listener.after(wait_us, listener.hurry)
+        for supervisor in self.supervisors:
+            supervisor.is_obedient = False
+        for worker in self._living():  # after what it was told before
+            worker.after(SECOND, worker.release)
 
     def rest(self) -> None:
         """Every call has ended, and every job has an outcome, within the bound."""
@@ -405,9 +421,8 @@ class World:
             return False
         if any(process.is_frozen or process.is_leaving for process in self.workers if process.is_alive):
             return False
-        callers: list[Producer | Operator | Seeker | Listener] = [
-            *(*self.producers, *self.operators, *self.seekers, *self.listeners)
-        ]
+        callers: list[Producer | Operator | Seeker | Listener | Overseer] = [*self.producers, *self.operators]
+        callers += [*self.seekers, *self.listeners, *self.overseers]
         if any(caller.calls for caller in callers if caller.is_alive):
             return False
         if self.agenda.us - self.host.started_us < limits.RESUME_GRACE_MS * MS:

@@ -2,6 +2,8 @@
 
 from taskq.core.effects import Now
 from taskq.core.job import RUNNING, Job
+from taskq.core.lines.gates import Gate
+from taskq.core.lines.lanes import Lane
 from taskq.core.lines.queues import Queues
 from taskq.core.lines.workers import Roster
 from taskq.core.peers import Peers
@@ -60,9 +62,12 @@ def outcome_report(request: int, kept: Kept) -> JobReport:
 def queue_reports(state: State, queues: Queues, roster: Roster, now: Now) -> list[QueueReport]:
     """Counts by queue; costs nothing per waiting job."""
     ready: dict[str, int] = {}
+    startable: dict[str, int] = {}
+    rooms: dict[Gate, int] = {}
     oldest: dict[str, int] = {}
     for lane in queues.lanes.values():
         ready[lane.queue] = ready.get(lane.queue, 0) + len(lane)
+        startable[lane.queue] = startable.get(lane.queue, 0) + _startable(lane, rooms, now)
         head = lane.head()
         if head is not None:
             oldest[lane.queue] = max(oldest.get(lane.queue, 0), now.wall_ms - head.submitted_ms)
@@ -83,9 +88,22 @@ def queue_reports(state: State, queues: Queues, roster: Roster, now: Now) -> lis
             dead=state.dead.get(name, 0),
             oldest_ms=oldest.get(name, 0),
             workers=serving.get(name, 0),
+            startable=startable.get(name, 0),
         )
         for name in sorted({**state.unfinished, **state.dead, **serving})
     ]
+
+
+def _startable(lane: Lane, rooms: dict[Gate, int], now: Now) -> int:
+    """How many of its jobs wait for nothing but a slot. `rooms`: what other lanes have left of gates."""
+    count = len(lane)
+    for gate in lane.gates:
+        if gate not in rooms:
+            rooms[gate] = max(gate.room(now.boot_ms), 0)
+        count = min(count, rooms[gate])
+    for gate in lane.gates:
+        rooms[gate] -= count
+    return count
 
 
 def worker_reports(roster: Roster, peers: Peers, now: Now) -> list[WorkerReport]:

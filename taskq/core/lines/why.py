@@ -133,8 +133,8 @@ def _lacks(worker: Worker, lane: Lane) -> str:
     for name, count in route.resources:
         if worker.capacities.get(name, 0) < count:
             return f"has {worker.capacities.get(name, 0)} of {name}, not {count}"
-    if worker.draining:
-        return "is stopping"
+    if worker.is_drained:
+        return "takes no more: it was drained, or is stopping"
     return ""
 
 

@@ -201,7 +201,8 @@ class Worker:
         self.queues: list[str] = []
         self.is_open = False  # may be given jobs: resumed, connected, reading, not draining
         self.resumed = False
-        self.draining = False
+        self.draining = False  # it says so
+        self.is_held = False  # somebody had its supervisor tell it so
         self.blocked = False
         self.reported = 0  # the newest report that was handled
         self.extended: dict[int, int] = {}  # lease -> deadline it asked for, boot ms
@@ -211,6 +212,16 @@ class Worker:
         self.labels: dict[str, str] = {}
         self.capacities: dict[str, int] = {}  # its resources
         self.resources: dict[str, int] = {}  # what is left of them
+        # As it says, for people.
+        self.host = ""
+        self.pid = 0
+        self.version = ""
+        self.started_ms = 0  # wall
+
+    @property
+    def is_drained(self) -> bool:
+        """It is to get no more, by whoever's word."""
+        return self.draining or self.is_held
 
     def has(self, needs: Needs) -> bool:
         """Is so much left?"""
@@ -247,7 +258,7 @@ class Worker:
 
     def refresh(self) -> None:
         """Derive whether it may be given jobs, and offer its room."""
-        self.is_open = bool(self.peer) and self.resumed and not self.draining and not self.blocked
+        self.is_open = bool(self.peer) and self.resumed and not self.is_drained and not self.blocked
         if self.is_open:
             for slots in self.slots.values():
                 slots.pool.offer(slots)
@@ -274,6 +285,8 @@ class Roster:
         worker.labels = announce.labels
         worker.capacities = announce.resources
         worker.resources = dict(announce.resources)
+        worker.host, worker.pid = announce.host, announce.pid
+        worker.version, worker.started_ms = announce.version, announce.started_ms
         weights = dict(zip(announce.queues, announce.weights, strict=False))
         tasks: dict[str, list[str]] = {}
         for task, executor in announce.tasks.items():

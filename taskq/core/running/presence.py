@@ -58,6 +58,10 @@ class Presence:
         worker.draining = True
         worker.refresh()
 
+    def undrain(self, worker: Worker) -> None:
+        worker.draining = worker.is_held = False
+        worker.refresh()
+
     def connected(self, event: Connected, now: Now) -> None:
         peer = self._peers.add(event.peer, event.hello, now)
         self._bindings.connected(event.hello.session, event.peer)
@@ -72,6 +76,7 @@ class Presence:
         worker.name = event.hello.name
         worker.blocked = False
         worker.resumed = False
+        worker.draining = worker.is_held = False  # it says so again if it is
         worker.unreported = dict(worker.held)
         worker.refresh()
 

@@ -84,6 +84,11 @@ def culprit(frames: Frames) -> FrameType | None:
     return frames[-1] if frames else None
 
 
+def is_ours(frames: Frames) -> bool:
+    """Did code of this package begin it?"""
+    return bool(frames) and frames[-1].f_code.co_filename.startswith(_OURS)
+
+
 def place(frame: FrameType) -> str:
     """`/app/tasks.py:12 in send`."""
     return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"

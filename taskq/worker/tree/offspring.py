@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from taskq.worker.control import Begin, FromChild, Order, decode_from_child, encode_line
+from taskq.worker.control import Ask, Begin, FromChild, Order, decode_from_child, encode_line
 from taskq.worker.settings import WorkerSettings
 from taskq.worker.tree.docket import DocketView, make_docket
 from taskq.worker.tree.vitals import Seen, Vitals
@@ -63,6 +63,10 @@ class Offspring:
 
     def order(self, order: Order) -> None:
         self._send(encode_line(order))
+
+    def ask(self, number: int, lease: int) -> None:
+        """What runs there? Answered by Told."""
+        self._send(encode_line(Ask(number, lease)))
 
     def kill(self) -> None:
         """It and what it started."""

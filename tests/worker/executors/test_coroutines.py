@@ -1,7 +1,7 @@
 """Attempts of async tasks on the loop: a Task each for those that wait, a context each for all."""
 
 import asyncio
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 
 from taskq import TaskQ
 from taskq.protocol.messages import Delivery, Failure, Terms
