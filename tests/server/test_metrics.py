@@ -66,3 +66,10 @@ def test_queues_are_labels_and_may_be_called_anything() -> None:
     assert samples["taskq_queue_ready", "default"] == 1
     assert samples["taskq_queue_workers", "default"] == 6
     assert samples["taskq_queue_ready", 'a\\"b\\\\c\\nd{}# '] == 7
+
+
+def test_how_many_slots_there_should_be_is_what_runs_and_what_waits_for_nothing_else() -> None:
+    queue = QueueReport("mail", 10, 3, 0, 0, 0, 1, startable=4)
+    samples = parse(metrics_text(a_status(queue), {}))
+    assert samples["taskq_desired_slots", "mail"] == 7
+    assert samples["taskq_queue_startable", "mail"] == 4

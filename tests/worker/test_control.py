@@ -2,7 +2,17 @@
 
 import pytest
 
-from taskq.worker.control import Begin, Failed, FromChild, Ready, decode_begin, decode_from_child, encode_line
+from taskq.worker import control
+from taskq.worker.control import (
+    Begin,
+    Failed,
+    FromChild,
+    Ready,
+    Told,
+    decode_begin,
+    decode_from_child,
+    encode_line,
+)
 from taskq.worker.settings import WorkerSettings
 
 
@@ -12,8 +22,20 @@ def test_a_child_is_told_all_that_the_supervisor_was_told() -> None:
     assert decode_begin(encode_line(begin)) == begin
 
 
-@pytest.mark.parametrize("said", [Ready(["taskq://h:1"], None), Failed("config", "line one\nline two")])
+@pytest.mark.parametrize(
+    "said",
+    [Ready(["taskq://h:1"], None), Failed("config", "line one\nline two"), Told(7, "line one\nline two")],
+)
 def test_what_a_child_says_is_one_line(said: FromChild) -> None:
     line = encode_line(said)
     assert line.count(b"\n") == 1
     assert decode_from_child(line) == said
+
+
+def test_what_cannot_be_told_is_told_too() -> None:
+    """In the thread that hears orders: were it to end, nobody could stop the child."""
+
+    def stacks(lease: int) -> str:
+        raise RuntimeError("the table was changed")
+
+    assert control._text(stacks, 0) == "what runs here could not be told: RuntimeError: the table was changed"

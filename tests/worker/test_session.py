@@ -33,6 +33,7 @@ from taskq.protocol.messages import (
     Stop,
     Success,
     Terms,
+    Undrain,
     Welcome,
 )
 from taskq.worker.session import Start, WorkerSession
@@ -475,3 +476,35 @@ def test_nothing_is_left_of_attempts_that_said_much() -> None:
     assert not session._talkers and not session._enclosed and not session._extended
     kept = vars(session._checkpoints)
     assert not any(value for value in kept.values() if isinstance(value, dict))
+
+
+def test_a_held_worker_takes_nothing_until_it_is_released() -> None:
+    session = welcomed()
+    session.hold()
+    session.hold()
+    assert session.draining
+    assert session.outgoing() == [Drain()]
+    session.release()
+    assert not session.draining
+    assert session.outgoing() == [Undrain()]
+
+
+def test_who_is_held_says_so_again_over_each_connection() -> None:
+    session = welcomed()
+    session.hold()
+    session.on_lost()
+    session.on_welcome(Welcome(1, 0))
+    assert Drain() in session.outgoing()
+    session.on_lost()
+    session.release()
+    session.on_welcome(Welcome(1, 0))
+    assert not [said for said in session.outgoing() if isinstance(said, Drain | Undrain)]
+
+
+def test_who_drains_for_good_is_not_released() -> None:
+    session = welcomed()
+    session.hold()
+    session.drain()
+    session.release()
+    assert session.draining
+    assert session.outgoing() == [Drain()]

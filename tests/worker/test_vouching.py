@@ -1,7 +1,7 @@
 """What a supervisor says of its children."""
 
 from taskq.limits import CHILDREN_PER_SUPERVISOR_MAX
-from taskq.protocol.messages import ChildExit, Exited, Vouch, Welcome
+from taskq.protocol.messages import ChildExit, Exited, Instruction, Obeyed, Vouch, Welcome
 from taskq.worker.vouching import SupervisorSession
 
 A, B = b"a" * 16, b"b" * 16
@@ -66,3 +66,33 @@ def test_only_so_many_exits_are_kept() -> None:
     assert isinstance(exited, Exited)
     assert len(exited.children) == CHILDREN_PER_SUPERVISOR_MAX
     assert exited.children[0].session == (5).to_bytes(16, "big")
+
+
+def test_what_it_is_told_to_do_is_passed_on_and_answered_over_the_same_connection() -> None:
+    told: list[Instruction] = []
+    session = SupervisorSession(told.append)
+    session.on_welcome(Welcome(1, 0))
+    session.outgoing()
+    session.on_message(Instruction(7, "stack", [A]))
+    assert told == [Instruction(7, "stack", [A])]
+    session.obeyed(Obeyed(7))
+    assert session.outgoing() == [Obeyed(7)]
+    assert session.outgoing() == []
+
+
+def test_an_answer_is_not_said_over_another_connection() -> None:
+    session = SupervisorSession(lambda _: None)
+    session.on_welcome(Welcome(1, 0))
+    session.on_message(Instruction(7, "stack", [A]))
+    session.obeyed(Obeyed(7))
+    session.on_lost()
+    session.obeyed(Obeyed(8))
+    session.on_welcome(Welcome(1, 0))
+    assert session.outgoing() == []
+
+
+def test_one_that_cannot_be_told_says_so() -> None:
+    session = welcomed()
+    session.on_message(Instruction(7, "stop", [A]))
+    (answer,) = session.outgoing()
+    assert isinstance(answer, Obeyed) and answer.code == "unsupported"

@@ -83,3 +83,18 @@ def test_the_broker_says_how_it_is() -> None:
     assert (status.uptime_ms, status.epoch, status.connections) == (500, 1, 1)
     assert (status.counts["jobs"], status.counts["submitted_total"]) == (2, 2)
     assert status.journal_bytes == sum(map(len, world.journal.values()))
+
+
+def test_startable_is_what_waits_for_a_slot_and_nothing_else() -> None:
+    world = World().submit("a", "b", "c", task="free").submit("d", "e", "f", task="tight")
+    world.submit("g", queue="closed")
+
+    def startable() -> dict[str, int]:
+        return {queue.name: queue.startable for queue in world.status().queues}
+
+    assert startable() == {"closed": 1, "default": 6}
+    world.steer("task", "tight", "concurrency", count=2)
+    world.steer("queue", "closed", "pause")
+    assert startable() == {"closed": 0, "default": 5}
+    world.steer("queue", "default", "concurrency", count=4)
+    assert startable() == {"closed": 0, "default": 4}
