@@ -6,7 +6,7 @@ import click
 
 from taskq import limits
 from taskq.cli.main import Talk
-from taskq.cli.values import AMOUNTS, COUNT, DURATION, PAIRS, SIZE, joined
+from taskq.cli.values import ADDRESS, AMOUNTS, COUNT, DURATION, PAIRS, SIZE, joined
 
 EXAMPLES: Final = """\b
 Examples:
@@ -92,6 +92,12 @@ Examples:
     show_default=True,
     help="Warn when a task keeps the event loop from turning for so long, with the line; 0 for never.",
 )
+@click.option(
+    "--http",
+    type=ADDRESS,
+    metavar="HOST:PORT",
+    help="Serve /healthz, /readyz and /metrics there, for Kubernetes and the like.",
+)
 @click.option("--name", default="", help="What people see this worker as; HOST:PID if nothing is said.")
 @click.option("--url", envvar="TASKQ_URL", help="The broker; the app's own if nothing is said.")
 @click.option(
@@ -120,6 +126,7 @@ def command(
     grace: int,
     job_logs: str,
     slow_callback: int,
+    http: tuple[str, int] | None,
     name: str,
     url: str | None,
     loop: str,
@@ -131,6 +138,7 @@ def command(
     from msgspec import convert
 
     from taskq.cli import logs, output
+    from taskq.server.http import HttpPages
     from taskq.worker import supervisor
     from taskq.worker.offer import parse_queues
     from taskq.worker.settings import LoopName, WorkerSettings
@@ -152,12 +160,13 @@ def command(
         grace_ms=grace,
         job_logs=job_logs,
         slow_callback_ms=slow_callback,
+        http=http,
         burst=burst,
         name=name,
         loop=convert(loop, LoopName),
     )
     if not reload:
-        return supervisor.run(settings, child_module="taskq.cli.worker_child")
+        return supervisor.run(settings, child_module="taskq.cli.worker_child", make_pages=HttpPages)
     from taskq.worker import reloading
 
     return reloading.run(settings, "taskq.cli.worker_reloaded", say=output.say, debug=debug)

@@ -8,6 +8,7 @@ from threading import Thread
 from taskq.cli import logs, output
 from taskq.cli.exits import exit_for
 from taskq.errors import TaskqError
+from taskq.server.http import HttpPages
 from taskq.worker import supervisor
 from taskq.worker.reloading import read_start
 
@@ -20,7 +21,9 @@ def main() -> int:
     logs.configure(debug=start.debug)
     Thread(target=_end_with_parent, name="taskq parent", daemon=True).start()
     try:
-        return supervisor.run(start.settings, child_module="taskq.cli.worker_child")
+        return supervisor.run(
+            start.settings, child_module="taskq.cli.worker_child", make_pages=HttpPages
+        )
     except TaskqError as error:
         output.say(f"taskq: error: {error}")
         return exit_for(error)

@@ -37,6 +37,7 @@ class WorkerSettings:
     processors for it. A child is replaced after about `max_jobs` jobs, or when it takes more memory than
     `max_memory_bytes`; 0: never.
     `slow_callback_ms`: warn of what keeps an event loop from turning for so long; 0: never.
+    `http`: where probes may ask; port 0 picks a free one.
     """
 
     app: str
@@ -57,6 +58,7 @@ class WorkerSettings:
     max_memory_bytes: int = 0
     job_logs: str = "info"
     slow_callback_ms: int = SLOW_CALLBACK_MS
+    http: tuple[str, int] | None = None
 
     def __post_init__(self) -> None:
         _check_range("processes", self.processes, PROCESSES_MAX)

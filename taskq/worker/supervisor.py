@@ -27,6 +27,7 @@ from taskq.limits import (
 from taskq.protocol.messages import Instruction, Obeyed
 from taskq.worker.control import Failed, FromChild, Groups, Look, Order, Ready, Serving, Spent, Told
 from taskq.worker.insight.answers import Answers
+from taskq.worker.probes import MakePages, Standing, pages_of
 from taskq.worker.settings import WorkerSettings
 from taskq.worker.stopping import HAND_BACK_MS, until_refused
 from taskq.worker.tree.offspring import Offspring, exit_text
@@ -41,22 +42,41 @@ EXIT_INTERRUPTED: Final = 130
 _UNREACHED_S: Final = UNREACHED_MS / 1_000
 
 
-def run(settings: WorkerSettings, *, child_module: str = "taskq.worker.child") -> int:
+def run(
+    settings: WorkerSettings,
+    *,
+    child_module: str = "taskq.worker.child",
+    make_pages: MakePages | None = None,
+) -> int:
     """Run the worker until it is stopped by signals, or, with `burst`, until nothing is left to do.
 
     Returns the exit code: 0, or 130 after a second signal. Raises ConfigError when the app cannot be
     imported, Refused when the broker does not want us. `child_module` is what children run, with
-    the same arguments as `taskq.worker.child`. Must be called in the main thread.
+    the same arguments as `taskq.worker.child`. `make_pages` makes the server for `settings.http`. Must be
+    called in the main thread.
     """
     if not settings.name:
         settings = replace(settings, name=f"{socket.gethostname()}:{os.getpid()}")
     # Plain asyncio: nothing here is hot, and uvloop keeps SIGCHLD for itself.
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as loop:
-        return loop.run(_serve(settings, child_module))
+        return loop.run(_serve(settings, child_module, make_pages))
 
 
-async def _serve(settings: WorkerSettings, child_module: str) -> int:
-    return await _Supervisor(settings, child_module).serve()
+async def _serve(settings: WorkerSettings, child_module: str, make_pages: MakePages | None) -> int:
+    supervisor = _Supervisor(settings, child_module)
+    if settings.http is None or make_pages is None:
+        return await supervisor.serve()
+    pages = make_pages(pages_of(supervisor.standing))
+    host, port = settings.http
+    try:
+        host, port = await pages.start(host, port)
+    except OSError as error:
+        raise ConfigError(f"http {host}:{port} cannot be served: {error.strerror or error}") from None
+    logger.info("serving http://%s:%d", host, port)
+    try:
+        return await supervisor.serve()
+    finally:
+        await pages.close()
 
 
 class _Supervisor:
@@ -67,6 +87,7 @@ class _Supervisor:
         self._session = SupervisorSession(self._on_instruction)
         self._answers = Answers(self._say_obeyed)
         self._is_held = False
+        self._replaced = 0
         self._link: Link | None = None
         self._changed = asyncio.Event()
         self._refused: asyncio.Task[None] | None = None
@@ -80,6 +101,17 @@ class _Supervisor:
         self._signals = 0
         self._error: TaskqError | None = None
         self._ended = asyncio.Event()
+
+    def standing(self) -> Standing:
+        """For probes."""
+        return Standing(
+            processes=len(self._children),
+            wanted=self._settings.processes,
+            restarts=self._replaced,
+            is_connected=self._link is not None and self._link.connected,
+            is_held=self._is_held,
+            is_stopping=bool(self._signals),
+        )
 
     async def serve(self) -> int:
         self._loop.add_signal_handler(signal.SIGCHLD, self._on_child_signal)

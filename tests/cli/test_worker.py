@@ -15,7 +15,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[WorkerSettings]:
     """The settings that the supervisor was started with; it ends at once."""
     started: list[WorkerSettings] = []
 
-    def start(settings: WorkerSettings, *, child_module: str) -> int:
+    def start(settings: WorkerSettings, *, child_module: str, make_pages: object) -> int:
         started.append(settings)
         return 0
 
@@ -99,3 +99,15 @@ def test_a_mistake_in_the_file_has_its_place(
     (folder / "taskq.toml").write_text('[worker]\nlabels = ["region"]\n')
     assert run(["worker", "tasks:q"]) == Exit.CONFIG
     assert "taskq.toml: `worker.labels`: 'region' is not NAME=VALUE" in capsys.readouterr().err
+
+
+def test_slow_callbacks_and_probes(
+    started: list[WorkerSettings], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["worker", "tasks:q", "--slow-callback", "250ms", "--http", "127.0.0.1:8080"]) == Exit.OK
+    assert (started[0].slow_callback_ms, started[0].http) == (250, ("127.0.0.1", 8080))
+    monkeypatch.setenv("TASKQ_WORKER_SLOW_CALLBACK", "0")
+    assert run(["worker", "tasks:q"]) == Exit.OK
+    assert (started[1].slow_callback_ms, started[1].http) == (0, None)
+    assert run(["worker", "tasks:q", "--slow-callback", "1ms"]) == Exit.CONFIG
+    assert "at least 10 ms" in capsys.readouterr().err

@@ -9,7 +9,18 @@ from taskq.client.app import TaskQ
 from taskq.client.options import WorkerOptions
 from taskq.client.payload import pack_call, unpack_value
 from taskq.errors import ConfigError, Unauthorized
-from taskq.protocol.messages import Announce, Drain, Failure, Goodbye, Limit, Success, Vouch
+from taskq.protocol.messages import (
+    Announce,
+    Drain,
+    Failure,
+    Goodbye,
+    Instruction,
+    Limit,
+    Obeyed,
+    Success,
+    Undrain,
+    Vouch,
+)
 from taskq.worker.inline import run_worker
 from tests.worker.tiny_broker import TinyBroker
 
@@ -161,3 +172,33 @@ async def test_a_broker_that_refuses_it_is_an_error() -> None:
 
         with pytest.raises(Unauthorized, match="not you"):
             await run_worker(q)
+
+
+async def test_its_voucher_tells_what_runs_and_passes_orders_on() -> None:
+    async with TinyBroker() as broker:
+        q = TaskQ(broker.url)
+        began, let = threading.Event(), threading.Event()
+
+        @q.task(name="block")
+        async def block() -> None:
+            began.set()
+            let.wait(60)  # keeps this very loop
+
+        loop_thread = threading.Thread(target=lambda: asyncio.run(run_worker(q)), daemon=True)
+        loop_thread.start()
+        peer = await broker.a_worker()
+        await broker.until(broker.vouched)
+        (voucher,) = [each for each in broker.peers if each.hello.role == "supervisor" and each.is_open]
+        broker.deliver(peer, "block", pack_call([], {}))
+        await asyncio.to_thread(began.wait, 60)
+        for number, verb in enumerate(("stack", "drain", "resume", "stop"), 1):
+            voucher.say(Instruction(number, verb, [peer.hello.session]))  # type: ignore[arg-type]
+        await broker.until(lambda: len(broker.said(Obeyed)) == 4)
+        stack, *others = broker.said(Obeyed)
+        assert "let.wait(60)  # keeps this very loop" in stack.texts[0].text
+        assert others == [Obeyed(2), Obeyed(3), Obeyed(4)]
+        assert not broker.said(Drain)
+        let.set()
+        await broker.until(lambda: broker.said(Undrain))
+        await asyncio.to_thread(loop_thread.join, 60)
+        assert not loop_thread.is_alive()
