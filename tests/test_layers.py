@@ -109,7 +109,6 @@ LONG: Final = {
     "taskq/client/app.py": "the public face: every verb with its manual",
     "taskq/core/running/attempts.py": "an attempt's whole life, all of it over the same few tables",
     "taskq/core/broker.py": "the router: some lines for each message",
-    "taskq/worker/runner.py": "an attempt's way through a worker, all of it over the same few tables",
     "taskq/core/state.py": "one short method for each record, and no decisions",
     "taskq/protocol/messages.py": "a table: one struct per message, and no logic",
 }

@@ -21,9 +21,7 @@ def main() -> int:
     logs.configure(debug=start.debug)
     Thread(target=_end_with_parent, name="taskq parent", daemon=True).start()
     try:
-        return supervisor.run(
-            start.settings, child_module="taskq.cli.worker_child", make_pages=HttpPages
-        )
+        return supervisor.run(start.settings, child_module="taskq.cli.worker_child", make_pages=HttpPages)
     except TaskqError as error:
         output.say(f"taskq: error: {error}")
         return exit_for(error)
