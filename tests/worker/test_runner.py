@@ -208,7 +208,7 @@ async def test_jobs_see_the_variables_of_where_their_worker_was_made(kind: str) 
     for _ in range(3):
         await host.run(task.__name__)
     assert seen == ["the worker's"] * 3
-    host.runner.variables = contextvars.copy_context()
+    host.runner.scope.variables = contextvars.copy_context()
     await host.run(task.__name__)
     assert seen[-1] == "of what came later"
     assert mark.get() == "of what came later"
