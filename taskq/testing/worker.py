@@ -13,7 +13,7 @@ from taskq.protocol.messages import Role
 from taskq.testing.clock import Clock, ClockLoop, live_by
 from taskq.testing.wire import Switchboard, Wire
 from taskq.worker.attempts import Attempt, Definition
-from taskq.worker.inline import Place, Voucher, run_worker
+from taskq.worker.inline import Obey, Place, Voucher, run_worker
 from taskq.worker.runner import ASYNC, THREAD, Runner
 from taskq.worker.vouching import SupervisorSession
 
@@ -74,7 +74,9 @@ class TestPlace(Place):
                 definition.executor = THREAD
         return definitions
 
-    def voucher(self, urls: Sequence[str], session: bytes, name: str, token: str | None) -> Voucher:
+    def voucher(
+        self, urls: Sequence[str], session: bytes, name: str, token: str | None, obey: Obey
+    ) -> Voucher:
         self.child = session
         self.supervisor.started(session)
         self._vouching = Wire(

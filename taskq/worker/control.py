@@ -139,7 +139,7 @@ class Control:
                 if isinstance(order, str):
                     on_order(order)
                 else:
-                    self.say(Told(order.number, _text(stacks, order.lease)))
+                    self.say(Told(order.number, stacks(order.lease)))
         # Nobody vouches for us any more and nobody would stop us: what we run is run again elsewhere.
         # Our tasks' own processes go with us; that ends us too.
         if os.getpgrp() == os.getpid():
@@ -153,10 +153,3 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)  # it died before we asked
-
-
-def _text(stacks: Callable[[int], str], lease: int) -> str:
-    try:
-        return stacks(lease)
-    except Exception as error:  # it reads what others write, and nobody else listens for orders
-        return f"what runs here could not be told: {type(error).__name__}: {error}"

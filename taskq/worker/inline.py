@@ -4,15 +4,16 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Thread
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, assert_never
 
 from taskq.client.app import TaskQ
 from taskq.client.link import Link, MakeCarrier
 from taskq.errors import Refused
 from taskq.limits import GRACE_MS, SLOW_CALLBACK_MS, VOUCH_EVERY_MS
+from taskq.protocol.messages import Instruction, Obeyed, WorkerText
 from taskq.worker.attempts import Definition
 from taskq.worker.executors.processes import check_outside
 from taskq.worker.hooks.scope import WorkerScope
@@ -87,7 +88,8 @@ async def run_worker(
     await scope.enter()
     if ready is not None:
         ready.set()
-    voucher = place.voucher(q.urls, session, name, token)
+    told = asyncio.Event()
+    voucher = place.voucher(q.urls, session, name, token, _Obedience(runner, session, loop, told))
     now = asyncio.Event()
     seconds = 0.0
     voucher.start()
@@ -109,23 +111,47 @@ async def run_worker(
         await scope.leave(seconds)
 
 
+# In any thread: do what a worker is told, and say what became of it.
+Obey = Callable[[Instruction], Obeyed]
+
+
+class _Obedience:
+    """Does what the worker is told, from the voucher's thread: the worker's loop may stand still."""
+
+    def __init__(
+        self, runner: Runner, session: bytes, loop: asyncio.AbstractEventLoop, told: asyncio.Event
+    ) -> None:
+        self._runner = runner
+        self._session = session
+        self._loop = loop
+        self._told = told  # to stop
+
+    def __call__(self, instruction: Instruction) -> Obeyed:
+        match instruction.verb:
+            case "stack":
+                text = self._runner.stacks(instruction.lease)
+                return Obeyed(instruction.number, [WorkerText(self._session, text)])
+            case "drain":
+                self._there(self._runner.hold)
+            case "resume":
+                self._there(self._runner.release)
+            case "stop":
+                self._there(self._told.set)
+            case _:
+                assert_never(instruction.verb)
+        return Obeyed(instruction.number)
+
+    def _there(self, call: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # that loop is closed: the worker has ended
+            self._loop.call_soon_threadsafe(call)
+
+
 class _Voucher:
     """A thread with an event loop of its own, which no task can block. It also answers for the worker."""
 
-    def __init__(
-        self,
-        urls: Sequence[str],
-        session: bytes,
-        name: str,
-        token: str | None,
-        runner: Runner,
-        loop: asyncio.AbstractEventLoop,
-        told: asyncio.Event,
-    ) -> None:
+    def __init__(self, urls: Sequence[str], session: bytes, name: str, token: str | None, obey: Obey) -> None:
         self._child = session
-        self._runner = runner
-        self._runners_loop = loop
-        self._told = told  # to stop
+        self._obey = obey
         self._session = SupervisorSession(self._on_instruction)
         self._session.started(session)
         self._link = Link(
@@ -165,6 +191,10 @@ class _Voucher:
         self._session.exited(self._child, 0, "the worker has stopped")
         await self._link.close("the worker has stopped")
 
+    def _on_instruction(self, instruction: Instruction) -> None:
+        self._session.obeyed(self._obey(instruction))
+        self._link.wake()
+
 
 class Voucher(Protocol):
     """Says to the broker that a worker is alive, from `start` until `stop`, and then that it has ended."""
@@ -194,5 +224,7 @@ class Place:
         """The capacity of each executor, where so much was asked for."""
         return slots
 
-    def voucher(self, urls: Sequence[str], session: bytes, name: str, token: str | None) -> Voucher:
-        return _Voucher(urls, session, name, token)
+    def voucher(
+        self, urls: Sequence[str], session: bytes, name: str, token: str | None, obey: Obey
+    ) -> Voucher:
+        return _Voucher(urls, session, name, token, obey)

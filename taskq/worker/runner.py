@@ -164,7 +164,10 @@ class Runner:
 
     def stacks(self, lease: int = 0) -> str:
         """What runs here, line by line, from any thread; see `stacks_text`."""
-        return stacks_text(self._loop, self._thread, self._attempts, lease=lease)
+        try:
+            return stacks_text(self._loop, self._thread, self._attempts, lease=lease)
+        except Exception as error:  # it reads what others write; who asks has more to do than this
+            return f"what runs here could not be told: {type(error).__name__}: {error}"
 
     def hand_back(self) -> None:
         """Stop what runs: tasks are cancelled, and the broker may give them to another worker."""

@@ -2,7 +2,6 @@
 
 import pytest
 
-from taskq.worker import control
 from taskq.worker.control import (
     Begin,
     Failed,
@@ -30,12 +29,3 @@ def test_what_a_child_says_is_one_line(said: FromChild) -> None:
     line = encode_line(said)
     assert line.count(b"\n") == 1
     assert decode_from_child(line) == said
-
-
-def test_what_cannot_be_told_is_told_too() -> None:
-    """In the thread that hears orders: were it to end, nobody could stop the child."""
-
-    def stacks(lease: int) -> str:
-        raise RuntimeError("the table was changed")
-
-    assert control._text(stacks, 0) == "what runs here could not be told: RuntimeError: the table was changed"

@@ -19,7 +19,9 @@ _OURS: Final = str(Path(__file__).parents[2])
 _LIBRARIES: Final = tuple(
     dict.fromkeys([sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")])
 )
-# Where an executor keeps the attempt whose code it has called.
+# The functions of executors that call an attempt's code, and where each of them keeps the attempt. Others
+# have one at hand as well, and run no code of its task.
+_STEPS: Final = ("_first_step", "_next_step", "_call")
 _STEP_VARIABLE: Final = "attempt"
 
 
@@ -68,7 +70,7 @@ def split_at_attempt(frames: Frames) -> tuple[Attempt | None, Frames]:
     """The attempt that these frames run, and those that are its code's; without one, all."""
     for at, frame in enumerate(frames):
         code = frame.f_code
-        if _STEP_VARIABLE in code.co_varnames and code.co_filename.startswith(_OURS):
+        if code.co_name in _STEPS and code.co_filename.startswith(_OURS):
             attempt = frame.f_locals.get(_STEP_VARIABLE)
             if isinstance(attempt, Attempt):
                 return attempt, frames[:at]

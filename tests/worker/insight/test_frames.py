@@ -5,7 +5,10 @@ import json
 import sys
 import threading
 
+from taskq.worker.executors import coroutines
+from taskq.worker.insight import frames as frames_module
 from taskq.worker.insight.frames import awaited_frames, culprit, outward, place, stack_lines, thread_frames
+from taskq.worker.runner import Runner
 
 
 def test_the_innermost_line_that_is_not_a_librarys_is_the_one_to_blame() -> None:
@@ -65,3 +68,11 @@ def test_of_a_deep_stack_the_outer_part_is_left_out() -> None:
     lines = dive(10)
     assert lines[0].endswith("frames above")
     assert sum(line.startswith("  File") for line in lines) <= 3
+
+
+def test_every_step_that_is_looked_for_is_there() -> None:
+    """Renamed, they would be found no more, and all would be code that is not a task."""
+    for step in (coroutines._first_step, coroutines._next_step, Runner._call):
+        assert step.__name__ in frames_module._STEPS
+        assert "attempt" in inspect.signature(step).parameters
+    assert len(frames_module._STEPS) == 3

@@ -111,3 +111,13 @@ async def test_the_text_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     text = await stacks(Host())
     assert len(text) == 200 < STACK_CHARS_MAX
     assert text.endswith("... and more")
+
+
+async def test_what_cannot_be_told_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the thread that hears orders: were it to end, nobody could stop the worker."""
+
+    def changed(loop: object) -> object:
+        raise RuntimeError("the table was changed")
+
+    monkeypatch.setattr(asyncio, "all_tasks", changed)
+    assert Host().runner.stacks() == "what runs here could not be told: RuntimeError: the table was changed"
