@@ -109,6 +109,7 @@ LONG: Final = {
     "taskq/client/app.py": "the public face: every verb with its manual",
     "taskq/core/running/attempts.py": "an attempt's whole life, all of it over the same few tables",
     "taskq/core/broker.py": "the router: some lines for each message",
+    "taskq/worker/runner.py": "an attempt's way from delivery to report, and all who may interrupt it",
     "taskq/core/state.py": "one short method for each record, and no decisions",
     "taskq/protocol/messages.py": "a table: one struct per message, and no logic",
 }

@@ -945,6 +945,7 @@ class Instruction(Message, frozen=True, tag=55):
     sessions: Annotated[list[Id], Meta(max_length=limits.CHILDREN_PER_SUPERVISOR_MAX)]
     lease: Number = 0
     reason: Text = ""
+    is_whole: bool = False
 
 
 class Obeyed(Message, frozen=True, tag=56):

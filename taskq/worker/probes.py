@@ -2,10 +2,16 @@
 a task that blocks its event loop does not get its pod killed.
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
+
+from taskq.errors import ConfigError
+
+logger = logging.getLogger("taskq.worker")
 
 Page = Callable[[], tuple[HTTPStatus, str]]
 
@@ -41,6 +47,27 @@ class Standing:
         if not self.is_connected:
             return "not connected to the broker"
         return "drained" if self.is_held else ""
+
+
+@asynccontextmanager
+async def serving(
+    standing: Callable[[], Standing], http: tuple[str, int] | None, make_pages: MakePages | None
+) -> AsyncGenerator[None, None]:
+    """Pages at this address while the block runs; without one, none. Raises ConfigError."""
+    if http is None or make_pages is None:
+        yield
+        return
+    pages = make_pages(pages_of(standing))
+    host, port = http
+    try:
+        host, port = await pages.start(host, port)
+    except OSError as error:
+        raise ConfigError(f"http {host}:{port} cannot be served: {error.strerror or error}") from None
+    logger.info("serving http://%s:%d", host, port)
+    try:
+        yield
+    finally:
+        await pages.close()
 
 
 def pages_of(standing: Callable[[], Standing]) -> dict[str, Page]:

@@ -24,12 +24,12 @@ from taskq.limits import (
     UNREACHED_MS,
     VOUCH_EVERY_MS,
 )
-from taskq.protocol.messages import Instruction, Obeyed
+from taskq.protocol.messages import Obeyed
 from taskq.worker.control import Failed, FromChild, Groups, Look, Order, Ready, Serving, Spent, Told
-from taskq.worker.insight.answers import Answers
-from taskq.worker.probes import MakePages, Standing, pages_of
+from taskq.worker.probes import MakePages, Standing, serving
 from taskq.worker.settings import WorkerSettings
 from taskq.worker.stopping import HAND_BACK_MS, until_refused
+from taskq.worker.tree.caretaking import Caretaking
 from taskq.worker.tree.offspring import Offspring, exit_text
 from taskq.worker.tree.undertaker import Undertaker
 from taskq.worker.vouching import SupervisorSession
@@ -51,9 +51,8 @@ def run(
     """Run the worker until it is stopped by signals, or, with `burst`, until nothing is left to do.
 
     Returns the exit code: 0, or 130 after a second signal. Raises ConfigError when the app cannot be
-    imported, Refused when the broker does not want us. `child_module` is what children run, with
-    the same arguments as `taskq.worker.child`. `make_pages` makes the server for `settings.http`. Must be
-    called in the main thread.
+    imported, Refused when the broker does not want us. `child_module` is what children run, as they would
+    `taskq.worker.child`; `make_pages` makes the server for `settings.http`. Only in the main thread.
     """
     if not settings.name:
         settings = replace(settings, name=f"{socket.gethostname()}:{os.getpid()}")
@@ -64,19 +63,8 @@ def run(
 
 async def _serve(settings: WorkerSettings, child_module: str, make_pages: MakePages | None) -> int:
     supervisor = _Supervisor(settings, child_module)
-    if settings.http is None or make_pages is None:
+    async with serving(supervisor.standing, settings.http, make_pages):
         return await supervisor.serve()
-    pages = make_pages(pages_of(supervisor.standing))
-    host, port = settings.http
-    try:
-        host, port = await pages.start(host, port)
-    except OSError as error:
-        raise ConfigError(f"http {host}:{port} cannot be served: {error.strerror or error}") from None
-    logger.info("serving http://%s:%d", host, port)
-    try:
-        return await supervisor.serve()
-    finally:
-        await pages.close()
 
 
 class _Supervisor:
@@ -84,9 +72,8 @@ class _Supervisor:
         self._loop = asyncio.get_running_loop()
         self._settings = settings
         self._module = child_module
-        self._session = SupervisorSession(self._on_instruction)
-        self._answers = Answers(self._say_obeyed)
-        self._is_held = False
+        self._session = SupervisorSession(lambda instruction: self._caretaking.obey(instruction))
+        self._caretaking = Caretaking(lambda: self._children.values(), self._stop_soon, self._answer)
         self._replaced = 0
         self._link: Link | None = None
         self._changed = asyncio.Event()
@@ -103,13 +90,12 @@ class _Supervisor:
         self._ended = asyncio.Event()
 
     def standing(self) -> Standing:
-        """For probes."""
         return Standing(
             processes=len(self._children),
             wanted=self._settings.processes,
             restarts=self._replaced,
             is_connected=self._link is not None and self._link.connected,
-            is_held=self._is_held,
+            is_held=self._caretaking.is_held,
             is_stopping=bool(self._signals),
         )
 
@@ -130,7 +116,7 @@ class _Supervisor:
                 child.close()
             self._undertaker.close()
             watching.cancel()
-            self._answers.close()
+            self._caretaking.close()
             if self._refused is not None:
                 self._refused.cancel()
             if self._link is not None:
@@ -160,8 +146,7 @@ class _Supervisor:
         child.predecessor = predecessor
         self._children[child.pid] = child
         self._session.started(child.session)
-        if self._is_held:
-            child.order("hold")
+        self._caretaking.started(child)
         self._tell_undertaker()
         self._wake()
 
@@ -180,7 +165,7 @@ class _Supervisor:
                     self._say_ready()
                 self._take_over(child)
             case Told(number, text):
-                self._answers.told(child.session, number, text)
+                self._caretaking.told(child.session, number, text)
             case Failed(code="config", text=text) if self._has_served:
                 # It could be imported, and its lifespan entered, before: somebody is editing, or deploying.
                 logger.error("%s", text)
@@ -275,7 +260,7 @@ class _Supervisor:
     ) -> None:
         del self._children[child.pid]
         child.rest()
-        self._answers.gone(child.session)
+        self._caretaking.gone(child.session)
         self._session.exited(child.session, status, text, timed_out=timed_out, uncounted=uncounted)
         self._tell_undertaker()
         self._wake()
@@ -306,6 +291,7 @@ class _Supervisor:
         return min(backoff_ms, CHILD_BACKOFF_MAX_MS)
 
     def _start_in(self, backoff_ms: int, place: int, predecessor: Offspring | None) -> None:
+        self._replaced += 1
         self._restarts[place] = self._loop.call_later(backoff_ms / 1_000, self._start, place, predecessor)
 
     # -- replacing one that lives -------------------------------------------------------------------
@@ -374,34 +360,15 @@ class _Supervisor:
             megabytes = seen.resident_bytes / 1e6
             self._retire(child, f"it takes {megabytes:.0f} MB of memory", is_bad=True)
 
-    # -- what people want -------------------------------------------------------------------------
+    # -- stopping ---------------------------------------------------------------------------------
 
-    def _on_instruction(self, instruction: Instruction) -> None:
-        wanted = set(instruction.sessions)
-        children = [child for child in self._children.values() if child.session in wanted]
-        match instruction.verb:
-            case "stack":
-                self._answers.ask(instruction, children)
-                return
-            case "drain" | "resume":
-                is_held = instruction.verb == "drain"
-                if len(children) == len(self._children):  # then those that follow them as well
-                    self._is_held = is_held
-                for child in children:
-                    child.order("hold" if is_held else "release")
-            case "stop":
-                if not self._signals:
-                    self._loop.call_soon(self._on_stop_signal)
-            case _:
-                assert_never(instruction.verb)
-        logger.info("told to %s: %s", instruction.verb, instruction.reason or "no reason was given")
-        self._say_obeyed(Obeyed(instruction.number))
-
-    def _say_obeyed(self, answer: Obeyed) -> None:
+    def _answer(self, answer: Obeyed) -> None:
         self._session.obeyed(answer)
         self._wake()
 
-    # -- stopping ---------------------------------------------------------------------------------
+    def _stop_soon(self) -> None:
+        if not self._signals:
+            self._loop.call_soon(self._on_stop_signal)
 
     def _on_stop_signal(self) -> None:
         self._signals += 1

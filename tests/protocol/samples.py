@@ -172,7 +172,7 @@ SAMPLES: Final[list[m.Message]] = [
     m.Unfollow([7]),
     m.Fed(7, LEASE, 2, [CHUNK], 3, True),
     m.Taken([m.Mark(LEASE, 3, 7)]),
-    m.Instruction(8, "stack", [SESSION], LEASE, "it is slow"),
+    m.Instruction(8, "stack", [SESSION], LEASE, "it is slow", True),
     m.Obeyed(8, [m.WorkerText(SESSION, "Thread loop:")], "not_found", "no such job"),
     m.Undrain(),
     m.ListWorkers(11, "host:123", SESSION),

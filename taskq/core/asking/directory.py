@@ -42,6 +42,7 @@ class Found(Struct, frozen=True):
     supervisor: bytes  # empty: nobody vouches for them
     workers: list[Worker]
     lease: int = 0
+    is_whole: bool = False  # all of that supervisor's are meant
 
 
 class Directory:
@@ -75,7 +76,8 @@ class Directory:
         if len(owners) > 1:
             some = ", ".join(f"{each.name} ({each.session.hex()[:8]})" for each in workers[:_TOLD_MAX])
             return Missed("conflict", f"{name!r} is the name of more than one worker: {some}; say which")
-        return Found(workers[0].name, self._supervisor(workers[0]), workers)
+        is_one = any(_is_process(worker, name) for worker in workers)
+        return Found(workers[0].name, self._supervisor(workers[0]), workers, is_whole=not is_one)
 
     def of_supervisor(self, session: bytes) -> list[Worker]:
         """All that it vouches for."""
@@ -102,8 +104,8 @@ class Directory:
         workers = list(self._roster.workers.values())
         return (
             [each for each in workers if each.name == name]
-            or [each for each in workers if each.name.endswith(f":{name}") or str(each.pid) == name]
-            or [each for each in workers if _begins(each.session, name)]
+            or [each for each in workers if each.name.endswith(f":{name}")]
+            or [each for each in workers if _is_process(each, name)]
             or [each for each in workers if _begins(self._supervisor(each), name)]
         )
 
@@ -162,6 +164,12 @@ def _state(worker: Worker) -> WorkerState:
     if worker.blocked:
         return "deaf"
     return "ready" if worker.resumed else "coming"
+
+
+def _is_process(worker: Worker, name: str) -> bool:
+    """Is this one process meant, and not all that share its name?"""
+    is_named = worker.name == name or worker.name.endswith(f":{name}")
+    return not is_named and (str(worker.pid) == name or _begins(worker.session, name))
 
 
 def _begins(session: bytes, part: str) -> bool:

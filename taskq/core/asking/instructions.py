@@ -74,7 +74,7 @@ class Instructions:
             peer.number, supervisor.number, command.request, command.verb, found.name, sessions
         )
         self._timers.after(now.boot_ms + limits.INSTRUCTION_TIMEOUT_MS, "instruction", self._newest)
-        told = Instruction(self._newest, command.verb, sessions, found.lease, command.reason)
+        told = Instruction(self._newest, command.verb, sessions, found.lease, command.reason, found.is_whole)
         self._out.say(supervisor.number, told)
 
     def obeyed(self, peer: Peer, answer: Obeyed) -> None:

@@ -77,7 +77,9 @@ def _where(attempt: Attempt, in_threads: Mapping[int, Frames]) -> tuple[str, lis
         return f"waits{stopped}", _lines(awaited_frames(attempt.coroutine))
     if attempt.is_waiting:
         return "waits for a slot", []
-    return f"has not begun, or its code is elsewhere{stopped}", []
+    if attempt.definition.executor == "process":
+        return f"is in a process of its own, which is not asked{stopped}", []
+    return f"has not begun{stopped}", []
 
 
 def _tasks(loop: asyncio.AbstractEventLoop, attempts: Iterable[Attempt]) -> Iterable[str]:

@@ -74,6 +74,16 @@ def test_jobs_are_not_stopped_like_workers() -> None:
     assert refusal(world)[0] == "invalid"
 
 
+def test_by_name_all_of_a_worker_is_meant_and_by_session_one_process() -> None:
+    world = a_fleet()
+    assert told(world, "drain", "box:1").is_whole
+    assert told(world, "drain", "1").is_whole
+    assert told(world, "drain", id_of("boss").hex()).is_whole
+    assert not told(world, "drain", id_of("box:1").hex()).is_whole
+    world.worker("box:1", pid=4_711)
+    assert not told(world, "drain", "4711").is_whole
+
+
 def test_stop_is_for_all_of_a_supervisors_processes() -> None:
     assert told(a_fleet(), "stop", "box:1").sessions == [id_of("box:1"), id_of("box:2")]
 

@@ -5,10 +5,9 @@ import json
 import sys
 import threading
 
-from taskq.worker.executors import coroutines
+from taskq.worker.executors import calling, coroutines
 from taskq.worker.insight import frames as frames_module
 from taskq.worker.insight.frames import awaited_frames, culprit, outward, place, stack_lines, thread_frames
-from taskq.worker.runner import Runner
 
 
 def test_the_innermost_line_that_is_not_a_librarys_is_the_one_to_blame() -> None:
@@ -72,7 +71,7 @@ def test_of_a_deep_stack_the_outer_part_is_left_out() -> None:
 
 def test_every_step_that_is_looked_for_is_there() -> None:
     """Renamed, they would be found no more, and all would be code that is not a task."""
-    for step in (coroutines._first_step, coroutines._next_step, Runner._call):
+    for step in (coroutines._first_step, coroutines._next_step, calling._call):
         assert step.__name__ in frames_module._STEPS
         assert "attempt" in inspect.signature(step).parameters
     assert len(frames_module._STEPS) == 3
