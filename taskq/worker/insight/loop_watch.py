@@ -19,6 +19,8 @@ logger = logging.getLogger("taskq.worker")
 _LOOKS: Final = 2
 # After the last attempt it stays awake for so long: jobs that come one by one must not wake it each.
 _LINGER_S: Final = 1.0
+# What its thread may take for the look that it is at when the worker ends.
+_LAST_LOOK_S: Final = 1.0
 # The part of a time in which the process has used a processor, to count as busy all the while.
 _ALL_THE_WHILE: Final = 0.8
 _STACK_FRAMES: Final = 6
@@ -59,10 +61,12 @@ class LoopWatch:
             self._ring()
 
     def close(self) -> None:
-        """Watch no more. The thread ends by itself."""
+        """Watch no more."""
         self.is_asleep = False
         self._is_closed = True
         self._ring()
+        if self._thread is not None:
+            self._thread.join(_LAST_LOOK_S)
 
     # -- in the thread ----------------------------------------------------------------------------
 
