@@ -85,12 +85,14 @@ class Temper:
         self.overruns = 0 if kind else rng.choice((0, 3))
         self.hangs = 0 if kind else rng.choice((0, 20))  # of those that run out of time
         self.talks = False  # attempts say how far they have come, and what is to come of their success
+        self.tells = True  # they yield items and log lines
 
     def steady(self, ms: int) -> None:
-        """From now on every attempt succeeds after exactly so long."""
+        """From now on every attempt succeeds after exactly so long, and has nothing to tell."""
         self.shortest_ms = ms
         self.longest_ms = ms
         self.fails = self.overruns = self.hangs = 0
+        self.tells = False
 
 
 class SimWorker(Process):
@@ -227,8 +229,9 @@ class SimWorker(Process):
 
     def _begin(self, attempt: Attempt) -> None:
         self._observer.on_begun(self, attempt)
-        self._find_words(attempt)
         temper, rng, terms = self.temper, self.rng, attempt.terms
+        if temper.tells:
+            self._find_words(attempt)
         run_us = rng.randrange(temper.shortest_ms * MS, temper.longest_ms * MS + 1)
         if rng.random() * 100 < temper.overruns:
             run_us += 10 * SECOND
