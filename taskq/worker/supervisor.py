@@ -232,8 +232,7 @@ class _Supervisor:
                 self._tell_undertaker()
 
     def _on_exit(self, child: Offspring, status: int) -> None:
-        if status != 0:
-            child.kill()  # what its tasks had started: the jobs run again elsewhere
+        child.kill()  # what its tasks had started
         self._count_out(child, status, exit_text(status))
         child.close()
         self._follow(child, status)
@@ -267,7 +266,8 @@ class _Supervisor:
 
     def _follow(self, child: Offspring, status: int) -> None:
         """Somebody takes the place of one that has gone, unless that is provided for already."""
-        if not self._signals and not child.is_retiring and not (self._settings.burst and status == 0):
+        found_nothing_left = self._settings.burst and status == 0 and child.pid not in self._dying
+        if not self._signals and not child.is_retiring and not found_nothing_left:
             self._replace(child, status)
         for other in list(self._children.values()):
             if other.place == child.place and other.why_spent:

@@ -1,6 +1,7 @@
 """What a supervisor does about children that do not do well: hard limits, replacement, orphans."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -129,6 +130,14 @@ async def test_who_holds_up_its_process_beyond_its_time_costs_it_alone(
     await gone(pidfd)
     assert guilty not in tree.broker.reports() and other not in tree.broker.reports()
     assert isinstance(await tree.pid(await successor_of(tree, peer)), int)
+
+
+async def test_a_burst_goes_on_after_a_child_that_was_put_down(tree: World) -> None:
+    process = await tree.start(burst=True)
+    peer = await tree.broker.a_worker()
+    deliver(tree, peer, "hold", timeout_ms=300)
+    assert isinstance(await tree.pid(await successor_of(tree, peer)), int)
+    assert (await ended(process))[0] == 0
 
 
 async def test_a_child_that_answers_keeps_the_time_itself(tree: World) -> None:
@@ -292,6 +301,28 @@ async def test_nothing_outlives_a_killed_supervisor_even_if_the_undertaker_was_k
             await asyncio.sleep(0.01)
     process.kill()
     await gone(*pidfds)
+
+
+async def test_what_a_task_has_started_ends_with_a_worker_that_was_asked_to(tree: World) -> None:
+    process = await tree.start()
+    peer = await tree.broker.a_worker()
+    pidfd = os.pidfd_open(await tree.run(peer, "start"))
+    process.terminate()
+    assert await ended(process) == (0, "")
+    await gone(pidfd)
+
+
+async def test_a_worker_ends_though_its_undertaker_is_stopped(tree: World) -> None:
+    process = await tree.start()
+    await tree.broker.a_worker()
+    (undertaker,) = _undertakers(process.pid)
+    os.kill(undertaker, signal.SIGSTOP)
+    process.terminate()
+    try:
+        assert await ended(process) == (0, "")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(undertaker, signal.SIGKILL)
 
 
 def _undertakers(parent: int) -> list[int]:

@@ -36,8 +36,9 @@ class Undertaker:
 
     def close(self) -> None:
         """There is nobody left to see to."""
-        self.tell([])
         pid, self._pid = self._pid, 0
+        # Not asked to go: one that is stopped would never answer.
+        os.kill(pid, signal.SIGKILL)
         os.close(self._pipe)
         os.waitpid(pid, 0)
 
