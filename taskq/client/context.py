@@ -82,10 +82,11 @@ class Context:
         self.on_progress(n, total, message[:TEXT_CHARS_MAX])
 
     def extend(self, seconds: Seconds) -> None:
-        """This attempt may run `seconds` from now, whatever its timeout was."""
+        """This attempt may run `seconds` from now, whatever its timeout was. Without one it may anyway."""
         millis = millis_of("extend", seconds)
         self.on_extend(millis)  # first: looking it up may fill in the deadline as it was
-        self.deadline = datetime.now(UTC) + timedelta(milliseconds=millis)
+        if self.deadline is not None:
+            self.deadline = datetime.now(UTC) + timedelta(milliseconds=millis)
 
     def checkpoint(self, value: object) -> Saving:
         """How far this job has come: `checkpointed` gives it to the next attempt, if there is one.

@@ -4,6 +4,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,7 @@ def test_the_context_of_a_running_task() -> None:
         job_id="00",
         task="t",
         attempt=2,
+        deadline=datetime.now(UTC),
         on_progress=lambda *words: said.append(words),
         on_extend=lambda timeout_ms: said.append(timeout_ms),
     )
@@ -189,7 +191,7 @@ def test_the_context_of_a_running_task() -> None:
         current().progress(3, total=10, message="x" * 5_000)
         current().extend("5s")
         assert said == [(3, 10, "x" * 2_000), 5_000]
-        assert context.deadline is not None
+        assert context.deadline is not None and context.deadline > datetime.now(UTC)
         with pytest.raises(ValueError, match="counts from 0"):
             current().progress(-1)
         assert not context.cancelled
