@@ -130,11 +130,12 @@ class Fleet:
 def _environment(*, with_token: bool) -> dict[str, str]:
     """Ours without TASKQ_*: the caller's settings are not those of the fleet.
 
-    The folder of the package is importable for it also when it is not installed.
+    What we can import, they can: this package, when it is not installed, and the tasks beside a test, which
+    pytest has put on our path. They run in another folder, so relative places are made absolute.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TASKQ_")}
-    places = (str(Path(__file__).resolve().parents[2]), kept.get("PYTHONPATH", ""))
-    kept["PYTHONPATH"] = os.pathsep.join(place for place in places if place)
+    places = [Path(__file__).parents[2], *map(Path, sys.path)]
+    kept["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(str(place.resolve()) for place in places))
     if with_token and "TASKQ_TOKEN" in os.environ:
         kept["TASKQ_TOKEN"] = os.environ["TASKQ_TOKEN"]
     if with_token and "TASKQ_TOKEN_FILE" in os.environ:

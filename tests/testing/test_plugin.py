@@ -172,6 +172,15 @@ def test_a_broker_and_a_worker_for_one_test(project: Project) -> None:
     project.run(REAL_TESTS).assert_outcomes(passed=1)
 
 
+def test_a_worker_finds_the_tasks_beside_a_test(project: Project) -> None:
+    # Only pytest has this folder on its path: not the environment, and no current directory is it.
+    folder = project.pytester.mkdir("inner")
+    (folder / "beside.py").write_text(TASKS)
+    tests = REAL_TESTS.replace("tasks:q", "beside:q").replace("from tasks", "from beside")
+    (folder / "test_beside.py").write_text(tests)
+    project.run("", "inner/test_beside.py").assert_outcomes(passed=1)
+
+
 def test_the_plugin_costs_nothing_until_it_is_used(project: Project) -> None:
     project.run(LIGHT_TEST).assert_outcomes(passed=1)
 
