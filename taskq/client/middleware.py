@@ -98,6 +98,8 @@ class Middleware:
 
 def checked(middleware: Iterable[Middleware]) -> tuple[Middleware, ...]:
     """The middleware of an app. ConfigError when something else is among it."""
+    if not isinstance(middleware, Iterable):
+        raise ConfigError(f"middleware= is a list of Middleware objects, and {middleware!r} is no list")
     found = []
     for one in middleware:
         if isinstance(one, type):

@@ -255,3 +255,5 @@ def test_what_is_no_middleware() -> None:
         TaskQ(middleware=[Noting])  # type: ignore[list-item]  # the class is not
     with pytest.raises(ConfigError, match="is none"):
         TaskQ(middleware=[print])  # type: ignore[list-item]  # nor is this
+    with pytest.raises(ConfigError, match="is no list"):
+        TaskQ(middleware=Noting("", []))  # type: ignore[arg-type]  # one alone is no list
