@@ -147,6 +147,7 @@ class Connection(asyncio.Protocol):
                 self._part_with(message.code, message.text)
             case Unsupported():
                 _log.warning("the broker does not know message %d; is it older?", message.number)
+                self._owner.on_message(message)
             case _:
                 self._owner.on_message(message)
 

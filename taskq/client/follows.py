@@ -52,6 +52,11 @@ class Follows:
     def on_refused(self, request: int, refused: Refused) -> None:
         self._follows[request].on_refused(refused)
 
+    def on_unsupported(self, refused: Refused) -> None:
+        """The broker knows of no following at all."""
+        for following in list(self._follows.values()):
+            following.on_refused(refused)
+
     def on_welcome(self) -> None:
         """All is asked again, from where it has come to."""
         self._to_follow = dict.fromkeys(self._follows)

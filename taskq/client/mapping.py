@@ -100,7 +100,7 @@ class Window:
             jobs.append(new)
             if around:
                 outgoing.append(outgoing_of(call.task, new))
-            place = Place(Job(self._app, new[0], call.task.read_result))
+            place = Place(call.task.kind_of_job(self._app, new[0], call.task.read_result))
             places.append(place)
             self._order.append(place)
         self._unfinished += len(jobs)

@@ -73,7 +73,7 @@ class Outbox:
         """For tasks of an app without middleware around submissions; else as `submit_through`."""
         job = self._make(task, payload, None)
         self._add([job])
-        return Job(task.app, job[0], task.read_result)
+        return task.kind_of_job(task.app, job[0], task.read_result)
 
     async def submit_through(
         self,
@@ -96,7 +96,10 @@ class Outbox:
             await submit_through(chain, outgoing, submit)
         else:
             self._add(jobs)
-        return [Job(task.app, job[0], task.read_result) for (task, _), job in zip(calls, jobs, strict=True)]
+        return [
+            task.kind_of_job(task.app, job[0], task.read_result)
+            for (task, _), job in zip(calls, jobs, strict=True)
+        ]
 
     def _make(self, task: "Task[..., R]", payload: bytes, durability: Durability | None) -> NewJob:
         if self._context.urls is not None and task.app.urls != self._context.urls:

@@ -25,6 +25,7 @@ from taskq.protocol.messages import (
     Edited,
     Ext,
     Fed,
+    Follow,
     FromBroker,
     Inspect,
     Instructed,
@@ -43,6 +44,7 @@ from taskq.protocol.messages import (
     Steered,
     Submit,
     Terms,
+    Unsupported,
     Unwatch,
     Verdict,
     Watch,
@@ -351,6 +353,8 @@ class ClientSession:
                 self._on_answer(message.request, message)
             case Refusal():
                 self._on_answer(message.request, Refused.from_code(message.code, message.text))
+            case Unsupported():
+                self._on_unsupported(message.number)
             case _:
                 # The rest is for workers, or for the link.
                 pass
@@ -373,6 +377,17 @@ class ClientSession:
         self._unasked.pop(number, None)
         if request is not None:
             request[1](answer)
+
+    def _on_unsupported(self, number: int) -> None:
+        """The broker has no such message: whoever asked with one would wait without end."""
+        refused = Refused(
+            "the broker is older than this client, and cannot answer that; upgrade it", code="unsupported"
+        )
+        asked = [key for key, (message, _) in self._requests.items() if _number(message) == number]
+        for request in asked:
+            self._on_answer(request, refused)
+        if number == _number(Follow):
+            self.follows.on_unsupported(refused)
 
     def _on_confirm(self, confirm: Confirm) -> None:
         batches = self._held if confirm.first in self._held else self._batches
@@ -415,6 +430,11 @@ class ClientSession:
         alone.index(batch.terms[job.terms])
         alone.jobs.append(JobSpec(job.id, 0, job.payload, job.flags, job.ext))
         alone.shares.append((seq, 1, submission))
+
+
+def _number(message: Message | type[Message]) -> object:
+    """Of this kind of message on the wire."""
+    return message.__struct_config__.tag
 
 
 def _parts(items: list[T]) -> Iterable[list[T]]:

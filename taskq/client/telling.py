@@ -16,7 +16,7 @@ from taskq.client.following import Following, Missed, Restarted
 from taskq.client.job import Job, Progress, error_of, moment
 from taskq.client.payload import unpack_value
 from taskq.client.producer import Producer, resolve
-from taskq.errors import DecodeError
+from taskq.errors import DecodeError, NotFound
 from taskq.protocol.messages import Chunk, EventItem, FeedKind, JobStateName, LogItem, Outcome
 
 T = TypeVar("T")
@@ -119,6 +119,9 @@ async def _streamed(
         while True:
             for entry in feed.entries(read):
                 yield entry
+            # That there is no such job the outcome says better.
+            if following.refused is not None and not isinstance(following.refused, NotFound):
+                raise following.refused
             if outcomes and following.is_ended:
                 break
             await feed.wait()

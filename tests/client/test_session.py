@@ -8,13 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskq import limits
+from taskq.client.following import Following
 from taskq.client.session import Answer, ClientSession, NewJob, Submission
 from taskq.errors import NotFound, Refused
 from taskq.protocol.messages import (
     Cancel,
     Confirm,
+    Follow,
     Inspect,
     JobReport,
+    ListWorkers,
     Message,
     Outcome,
     Outcomes,
@@ -26,6 +29,7 @@ from taskq.protocol.messages import (
     Steering,
     Submit,
     Terms,
+    Unsupported,
     Unwatch,
     Verdict,
     Watch,
@@ -426,6 +430,24 @@ def test_answers_find_who_asked() -> None:
     session.on_message(report(one))
     session.on_message(report(one))
     assert answers == [("two", receipts), ("one", report(one))]
+
+
+def test_what_an_older_broker_does_not_know_is_an_answer_too() -> None:
+    session = welcomed()
+    answers: list[Any] = []
+    session.question(lambda number: ListWorkers(number), answers.append)
+    session.inspect(an_id(1), lambda answer: pytest.fail(f"that one it knows: {answer}"))
+    following = Following(an_id(1), "items")
+    session.follow(following)
+    session.outgoing()
+    session.on_message(Unsupported(int(str(ListWorkers.__struct_config__.tag))))
+    assert following.refused is None
+    session.on_message(Unsupported(int(str(Follow.__struct_config__.tag))))
+    for error in (*answers, following.refused):
+        assert isinstance(error, Refused)
+        assert error.code == "unsupported"
+        assert "upgrade it" in str(error)
+    assert len(answers) == 1
 
 
 def test_a_refusal_is_an_answer() -> None:
