@@ -1,14 +1,18 @@
 """What a running job tells, from the task's code to whoever listens: broker, worker and client are real."""
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from taskq import JobCancelled, JobFailed, JobTimedOut, LogLine, Missed, Restarted, TaskQ, current
-from taskq.errors import EncodeError, NotFound
+from taskq import JobCancelled, JobFailed, JobTimedOut, LogLine, Missed, Restarted, TaskQ, current, limits
+from taskq.client.task import StreamTask
+from taskq.client.telling import StreamJob
+from taskq.errors import Busy, EncodeError, NotFound
+from taskq.worker.executors import stops
 
 WAIT = 60
 log = logging.getLogger("tests.telling")
@@ -103,6 +107,72 @@ async def test_cancel_and_timeout_close_the_generator(how: str) -> None:
                         await job.cancel()
         await closed.wait()
         assert await asyncio.to_thread(thread_closed.wait, WAIT)
+
+
+async def test_a_generator_that_swallows_its_cancellation_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stops, "STOP_GRACE_MS", 50)
+    q = TaskQ()
+    closed = asyncio.Event()
+
+    @q.task
+    async def stubborn() -> AsyncIterator[int]:
+        try:
+            while True:
+                yield 1
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0.001)
+        finally:
+            closed.set()
+
+    async with q.embedded(), asyncio.timeout(WAIT):
+        job = await stubborn.submit()
+        async for _ in job.stream():
+            break
+        await job.cancel()
+        await closed.wait()
+
+
+async def test_a_stream_that_the_broker_refuses_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    q = TaskQ()
+    may_end = asyncio.Event()
+
+    @q.task
+    async def waiting() -> AsyncIterator[int]:
+        await may_end.wait()
+        yield 1
+
+    async with q.embedded(), asyncio.timeout(WAIT):
+        job = await waiting.submit()
+        monkeypatch.setattr(limits, "FOLLOWS_PER_PEER_MAX", 0)
+        with pytest.raises(Busy, match="that is the limit"):
+            await anext(job.stream())
+        may_end.set()
+
+
+async def test_streams_from_an_outbox_and_of_a_map_are_as_others() -> None:
+    q = TaskQ()
+
+    @q.task
+    async def pairs(n: int) -> AsyncIterator[tuple[int, str]]:
+        for number in range(n):
+            yield number, "x"
+
+    @q.task
+    async def outer() -> str:
+        with current().outbox():
+            job = await pairs.submit(2)
+        assert isinstance(job, StreamJob)
+        assert isinstance(await asyncio.to_thread(_in_outbox, pairs), StreamJob)
+        return job.id
+
+    def _in_outbox(task: StreamTask[[int], tuple[int, str]]) -> object:
+        with current().outbox():
+            return task.submit_sync(1)._job
+
+    async with q.embedded(), asyncio.timeout(WAIT):
+        assert [count async for count in pairs.map([1, 2])] == [1, 2]
+        job = q.job(await (await outer.submit()).result())
+        assert len([item async for item in job.stream()]) == 2
 
 
 async def test_who_does_not_take_holds_the_task_back() -> None:

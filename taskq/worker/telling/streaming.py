@@ -75,6 +75,8 @@ def _in_loop(
                     await pipe.room()
                 elif stream.count % STREAM_BREATH == 0:
                     await asyncio.sleep(0)
+                if stream.is_over:  # it swallowed its cancellation, and has been reported
+                    break
         finally:
             await items.aclose()
         return stream.count
