@@ -508,6 +508,7 @@ class SimSupervisor(Process):
         self.children: list[SimWorker] = []
         self._put_down: dict[bytes, list[int]] = {}
         self.is_obedient = True  # else it drains nobody any more
+        self.errands = 0  # what it was told and will do later, when whoever said so may have given up
         self.speaker = SupervisorSession(self._on_instruction)
         self.link = SimLink(self, house, session=self.session, role="supervisor", speaker=self.speaker)
 
@@ -543,9 +544,11 @@ class SimSupervisor(Process):
         """Mostly it does what it is told, soon; sometimes too late, and sometimes it never says so."""
         late_us = self.rng.choice((0, 1, 100, 100, 3_000, 7_000)) * MS
         if self.rng.random() < 0.9:
+            self.errands += 1
             self.after(self.rng.randrange(late_us + 1), lambda: self._obey(instruction))
 
     def _obey(self, instruction: Instruction) -> None:
+        self.errands -= 1
         self.agenda.note(self.name, "obeys", instruction.verb, *instruction.sessions)
         children = [child for child in self.children if child.session in instruction.sessions]
         answer = Obeyed(instruction.number)

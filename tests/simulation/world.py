@@ -421,6 +421,9 @@ class World:
             return False
         if any(process.is_frozen or process.is_leaving for process in self.workers if process.is_alive):
             return False
+        # What it has heard and not done yet may still stop a worker, long after the broker has answered.
+        if any(each.is_frozen or each.errands for each in self.supervisors if each.is_alive):
+            return False
         callers: list[Producer | Operator | Seeker | Listener | Overseer] = [*self.producers, *self.operators]
         callers += [*self.seekers, *self.listeners, *self.overseers]
         if any(caller.calls for caller in callers if caller.is_alive):
