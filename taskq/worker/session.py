@@ -78,6 +78,7 @@ class WorkerSession:
         self._success_bytes = 0
         self._failures: list[Failure] = []
         self._unconfirmed: deque[Ack | Nack | AckAndSubmit] = deque()
+        self._reports_again = False  # they are to be said over this connection too
         self._seq = 0
         self._progress: dict[int, ProgressItem] = {}
         # Attempts that have said something of themselves while they ran. One look for all of it: most say
@@ -221,7 +222,7 @@ class WorkerSession:
             self._due.append(Drain())
         self._due += _resume(self.held)
         self._due += self._checkpoints.again()
-        self._due += self._unconfirmed
+        self._reports_again = True
         self._unsaid_extensions = dict(self._extended)
         self.outflow.on_welcome()
 
@@ -266,6 +267,10 @@ class WorkerSession:
             messages += self._checkpoints.messages()
         if self.outflow:
             messages += self.outflow.outgoing()
+        if self._reports_again:
+            # After what streams say again: the items of an attempt that is reported are nobody's any more.
+            self._reports_again = False
+            messages += self._unconfirmed
         if self._successes:
             self._say_successes(messages)
         if self._enclosing:

@@ -397,7 +397,7 @@ def worker_forgets_reports_when_it_reconnects(patch: Patch) -> None:
 
     def forgetful(session: WorkerSession, welcome: Welcome) -> None:
         on_welcome(session, welcome)
-        session._due = [message for message in session._due if not isinstance(message, Ack | Nack)]
+        session._reports_again = False
 
     patch.set(WorkerSession, "on_welcome", forgetful)
 

@@ -19,6 +19,7 @@ from taskq.protocol.messages import (
     Failure,
     Fault,
     Held,
+    Items,
     JobSpec,
     Message,
     Nack,
@@ -508,3 +509,20 @@ def test_who_drains_for_good_is_not_released() -> None:
     session.release()
     assert session.draining
     assert session.outgoing() == [Drain()]
+
+
+def test_what_was_yielded_is_said_again_before_its_report() -> None:
+    session = welcomed()
+    deliver(session, 1)
+    stream = session.outflow.open(job_id(1), 1)
+    stream.put(b"x")
+    session.outflow.is_due(stream)
+    succeed(session, 1)
+    kinds: list[list[type]] = []
+    for _ in range(3):
+        kinds.append([type(each) for each in session.outgoing()])
+        assert session.outgoing() == []
+        session.on_lost()
+        session.on_welcome(Welcome(1, 0))
+    again: list[type] = [Announce, Resume, Items, Ack]
+    assert kinds == [[Items, Ack], again, again]
