@@ -381,6 +381,15 @@ class World:
             supervisor.is_obedient = False
         for worker in self._living():  # after what it was told before
             worker.after(SECOND, worker.release)
+        self.agenda.at(self.agenda.us + 60 * SECOND, self._enlarge)
+
+    def _enlarge(self) -> None:
+        """Dead jobs have bounds of their own, and alone may take all of so small a budget: then what waits
+        for room waits until somebody sees that, and gives the broker more memory."""
+        if self.host.is_up:
+            state = self.host.broker.state
+            if self.host.memory_bytes and state.dead_bytes > self.host.memory_bytes // 2:
+                self.host.set_memory(0)
 
     def rest(self) -> None:
         """Every call has ended, and every job has an outcome, within the bound."""
