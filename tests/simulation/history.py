@@ -5,6 +5,8 @@ and compares. It looks into the broker's books only where it says so.
 from collections.abc import Callable
 from typing import Final
 
+from msgspec.structs import replace
+
 from taskq import limits
 from taskq.client.session import NewJob
 from taskq.core import records as r
@@ -537,7 +539,10 @@ class History:
             payloads = [*asked.payloads, *(other[1] for other in others)]
             return terms.task in (asked.terms.task, *(o[0].task for o in others)) and payload in payloads
         if payload in [other[1] for other in others]:
-            return any(terms == other[0] for other in others)
+            # What replaces a job does not make it less durable, and these terms may differ in nothing else.
+            strong = asked.terms.durability
+            mine = [replace(o[0], durability=min(o[0].durability, strong)) for o in others]
+            return terms in mine
         return payload in asked.payloads and terms == asked.terms
 
     def _edited(self, edited: Edited) -> None:

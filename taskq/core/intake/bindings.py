@@ -24,9 +24,12 @@ class Bindings:
         for session in self._bound:
             self._miss(session, now)
 
-    def connected(self, session: bytes, peer: int) -> None:
+    def connected(self, session: bytes, peer: int) -> int:
+        """Returns the connection that this one follows, and that is not known to be lost; 0: none."""
+        earlier = self._here.get(session, 0)
         self._here[session] = peer
         self._gone_ms.pop(session, None)
+        return earlier
 
     def lost(self, session: bytes, peer: int, now: Now, *, parted: bool) -> None:
         """A connection is gone; with `parted` its client said that it will not come back."""

@@ -64,7 +64,11 @@ class Presence:
 
     def connected(self, event: Connected, now: Now) -> None:
         peer = self._peers.add(event.peer, event.hello, now)
-        self._bindings.connected(event.hello.session, event.peer)
+        earlier = self._bindings.connected(event.hello.session, event.peer)
+        if earlier:
+            # It submits again over this one what waited for room over that one. If both waited, it could
+            # hear here that a job is refused, and the other would be let in.
+            self._arrivals.forget(earlier)
         if event.hello.role != "worker":
             return
         worker = self.worker(peer)

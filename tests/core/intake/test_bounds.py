@@ -139,6 +139,17 @@ def test_the_peer_is_gone_and_sends_it_again() -> None:
     assert world.holds("w") == ["a", "b", "c"]
 
 
+def test_the_peer_is_back_before_its_old_connection_is_known_to_be_lost() -> None:
+    world = World().bound(max_jobs=1, when_full="wait").submit("a").submit("b")
+    world.connect("producer", "producer")
+    world.broker.intake.closed_because = "the disk is full"
+    world.submit("b", seq=1)
+    assert codes(world)[-1] == (1, 1, [(1, "busy")])
+    world.broker.intake.closed_because = ""
+    world.worker("w", slots=9)
+    assert world.holds("w") == ["a"], "it was refused, and does not come all the same"
+
+
 def test_what_was_held_is_not_taken_for_accepted_after_a_restart() -> None:
     for slack in (0, 1 << 30):
         world = World(slack=slack).bound(max_jobs=1, when_full="wait").submit("a", "b", "c")
