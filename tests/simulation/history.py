@@ -395,9 +395,10 @@ class History:
                 self._agenda.note("<", number, "Resume")
             case Bulk(verb="retry"):
                 self._agenda.note("<", number, "Bulk", command.verb)
-                for asked in self.asked.values():
+                for id, asked in self.asked.items():
                     if asked.terms.durability == MEMORY:  # no record will tell which of them
                         asked.heard_us = self._agenda.us
+                        self._not_before.pop(id, None)  # the wish of an attempt that it died of
             case Checkpoint():
                 self._agenda.note("<", number, "Checkpoint", command.seq, len(command.items))
                 self.audit.continuity.on_heard(hello.session, command.seq, command.items)
