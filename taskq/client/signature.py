@@ -108,14 +108,15 @@ class CallSignature:
             self._convert(args, kwargs)
         return args, kwargs
 
-    def encode_result(self, value: object) -> bytes:
-        """The payload of what the function returned. EncodeError says where it cannot be sent; TooLarge."""
+    def encode_result(self, value: object, what: str = "result") -> bytes:
+        """The payload of what the function returned. EncodeError says where it cannot be sent; TooLarge.
+        Both call it `what`."""
         try:
             return self._pack_value(value)
         except EncodeError as error:
-            raise EncodeError(f"{self.name}(): result: {_without_end(value) or error}") from error
+            raise EncodeError(f"{self.name}(): {what}: {_without_end(value) or error}") from error
         except TooLarge as error:
-            raise TooLarge(f"{self.name}(): result: {error}") from None
+            raise TooLarge(f"{self.name}(): {what}: {error}") from None
 
     def result(self, payload: bytes) -> Any:
         """The result in a payload, typed again by the return annotation. Raises DecodeError."""

@@ -39,7 +39,7 @@ async def block(until: str) -> None:
 def thread(until: str) -> None:
     Path(until + ".thread").touch()
     while not Path(until).exists():
-        time.sleep(0.01)
+        time.sleep(0.01)  # a thread has nothing better to wait for a file with
 """
 
 

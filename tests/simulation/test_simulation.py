@@ -8,7 +8,7 @@ import pytest
 
 from tests.simulation.running import first_failure, run_seed
 
-SEEDS = 2_000
+SEEDS = 3_000
 # Small enough that both cores are busy to the end.
 CHUNK = 50
 ROOT = Path(__file__).parents[2]

@@ -65,7 +65,7 @@ class App:
 
         @q.task
         def plain(n: int) -> int:
-            time.sleep(0.001)
+            time.sleep(0.001)  # really: a thread is waited for in real time
             self.runs.append(n)
             return 2 * n
 

@@ -84,7 +84,7 @@ def start_job(path: str) -> None:
     with open(path + ".part", "w") as file:
         file.write(f"{os.getpid()} {child.pid}")
     os.rename(path + ".part", path)
-    time.sleep(3600)
+    time.sleep(3600)  # until it is killed
 """
 
 

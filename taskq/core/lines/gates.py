@@ -91,10 +91,6 @@ class Gate:
         self._level_ms = now_ms
         self._wake_ms = 0
 
-    @property
-    def is_limited(self) -> bool:
-        return self.is_paused or self.running_max != NO_LIMIT or bool(self.rate_count)
-
     # -- going through ------------------------------------------------------------------------
 
     def is_open(self, now_ms: int) -> bool:

@@ -7,6 +7,7 @@ many items there were: the job's result.
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from functools import partial
 from typing import Any, Final, cast
 
 from taskq.client.context import context_var
@@ -56,7 +57,7 @@ def runnable(task: Task[..., Any]) -> Callable[..., Any]:
     """What a worker calls for this task."""
     if not task.is_stream:
         return task.fn
-    pack = task.signature.encode_result
+    pack = partial(task.signature.encode_result, what="item")
     return _in_loop(task.fn, pack) if task.executor == "async" else _in_thread(task.fn, pack)
 
 

@@ -37,7 +37,7 @@ def tell() -> list[object]:
 @q.task(name="outlive", executor="process")
 def outlive(more: float, seconds: float) -> float:
     current().extend(more)
-    time.sleep(seconds)
+    time.sleep(seconds)  # longer than it had before
     deadline = current().deadline
     assert deadline is not None
     return (deadline - datetime.now(UTC)).total_seconds() + seconds
@@ -104,4 +104,4 @@ def hold(path: str = "") -> None:
 @q.task(name="close_all", executor="process")
 def close_all() -> None:
     os.closerange(3, 1_000)
-    time.sleep(3600)
+    time.sleep(3600)  # until it is killed
